@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Owns the threads that wait for pages: how they are found, how their faults
+ * become events of a context, and how they are woken. Knows nothing of ioctls
+ * nor of mappings.
+ *
+ * Waiters are hashed by file and granule, so that waking those of a page costs
+ * the same however many wait for others. The first waiter of a granule stands
+ * for all of them in its context's lists; when it leaves early, another takes
+ * its place there, so no event is ever lost with a thread.
+ *
+ * No wake-up is lost because of this order. A waiter counts itself in
+ * gmem->nr_waiters, hashes itself, and only then looks once more whether the
+ * page still traps (the caller does, between gmem_trap_enter() and
+ * gmem_trap_sleep()). Who provides a page changes its state first, and looks
+ * for waiters then. Each side writes before it reads, with a full barrier in
+ * between, so at least one of them sees the other.
+ */
+#include <linux/hash.h>
+#include <linux/log2.h>
+#include <linux/poll.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/timekeeping.h>
+#include <linux/userfaultfd.h>
+
+#include "gmemfd.h"
+#include "trace.h"
+
+struct gmem_bucket {
+	spinlock_t lock; /* of the list and of who is in it */
+	struct hlist_head waiters;
+} ____cacheline_aligned_in_smp;
+
+static struct gmem_bucket *gmem_buckets;
+static unsigned int gmem_bucket_bits;
+
+static inline unsigned long gmem_nr_buckets(void)
+{
+	return 1UL << gmem_bucket_bits;
+}
+
+static struct gmem_bucket *gmem_bucket(const struct gmem *gmem, pgoff_t granule)
+{
+	u64 key = (unsigned long)gmem + (granule >> gmem->granule_order) *
+		  GOLDEN_RATIO_64;
+
+	return &gmem_buckets[hash_64(key, gmem_bucket_bits)];
+}
+
+static bool gmem_same_fault(const struct gmem_waiter *a,
+			    const struct gmem_waiter *b)
+{
+	return a->gmem == b->gmem && a->granule == b->granule &&
+	       a->watch == b->watch &&
+	       !((a->flags ^ b->flags) & GMEMFD_FAULT_MINOR);
+}
+
+/* Who stands for the fault of @waiter in a context, if anybody does. */
+static struct gmem_waiter *gmem_leader(struct gmem_bucket *bucket,
+				       const struct gmem_waiter *waiter)
+{
+	struct gmem_waiter *other;
+
+	lockdep_assert_held(&bucket->lock);
+	hlist_for_each_entry(other, &bucket->waiters, hash) {
+		if (other->context && gmem_same_fault(other, waiter))
+			return other;
+	}
+	return NULL;
+}
+
+/* Whether each thread is to have an event of its own. */
+static bool gmem_trap_alone(const struct gmem_context *context)
+{
+	return context->features & UFFD_FEATURE_THREAD_ID;
+}
+
+static void gmem_queue_event(struct gmem_waiter *waiter,
+			     struct gmem_context *context)
+{
+	waiter->context = context;
+	spin_lock(&context->lock);
+	list_add_tail(&waiter->event, &context->pending);
+	spin_unlock(&context->lock);
+	gmem_count(waiter->gmem, GMEM_STAT_EVENTS, 1);
+}
+
+static void gmem_unqueue_event(struct gmem_bucket *bucket,
+			       struct gmem_waiter *waiter)
+{
+	struct gmem_context *context = waiter->context;
+
+	lockdep_assert_held(&bucket->lock);
+	if (!context)
+		return;
+	spin_lock(&context->lock);
+	list_del(&waiter->event);
+	spin_unlock(&context->lock);
+	waiter->context = NULL;
+}
+
+/**
+ * gmem_trap_enter - make the current thread a waiter
+ * @waiter: on the caller's stack; gmem_trap_leave() must follow
+ * @watch: the watch that covers @index; not an orphan with policy POISON
+ * @touch: the access
+ * @flags: GMEMFD_FAULT_*
+ *
+ * The caller holds the file's invalidate_lock, so that @watch stays, and looks
+ * at the page's state once more after this.
+ *
+ * Return: whether this is a new event, for gmem_trap_announce().
+ */
+bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
+		     const struct gmem_touch *touch, u32 flags)
+{
+	struct gmem *gmem = watch->gmem;
+	struct gmem_bucket *bucket;
+	bool fresh = false;
+
+	lockdep_assert_held(&gmem->inode.i_mapping->invalidate_lock);
+
+	waiter->gmem = gmem;
+	waiter->granule = round_down(touch->index, gmem_granule_pages(gmem));
+	waiter->watch = watch;
+	waiter->context = NULL;
+	waiter->task = current;
+	waiter->flags = flags;
+	waiter->address = touch->address;
+	waiter->cookie = watch->cookie;
+	waiter->tid = task_pid_vnr(current);
+	waiter->woken = false;
+	waiter->start = ktime_get_ns();
+
+	bucket = gmem_bucket(gmem, waiter->granule);
+	atomic_inc(&gmem->nr_waiters);
+	spin_lock(&bucket->lock);
+	if (watch->context && (gmem_trap_alone(watch->context) ||
+			       !gmem_leader(bucket, waiter))) {
+		gmem_queue_event(waiter, watch->context);
+		fresh = true;
+	}
+	hlist_add_head(&waiter->hash, &bucket->waiters);
+	spin_unlock(&bucket->lock);
+
+	/* Pairs with the barrier in gmem_trap_wake(): see the top. */
+	smp_mb();
+	return fresh;
+}
+
+/**
+ * gmem_trap_announce - tell the readers that there is an event
+ * @waiter: for which gmem_trap_enter() returned true
+ *
+ * Apart from gmem_trap_enter(), so that nobody is woken for a fault that the
+ * second look finds resolved. The caller holds the file's invalidate_lock.
+ */
+void gmem_trap_announce(struct gmem_waiter *waiter)
+{
+	struct gmem_context *context = waiter->watch->context;
+
+	lockdep_assert_held(&waiter->gmem->inode.i_mapping->invalidate_lock);
+	/* The barrier in gmem_trap_enter() came after the event. */
+	if (waitqueue_active(&context->wqh))
+		wake_up_poll(&context->wqh, EPOLLIN | EPOLLRDNORM);
+}
+
+/**
+ * gmem_trap_sleep - wait until somebody wakes the current thread
+ * @waiter: entered
+ * @state: TASK_INTERRUPTIBLE or TASK_KILLABLE
+ * @deserted: for a thread that no signal reaches: asked every second whether
+ *            there is nobody left to wait for; else NULL
+ * @arg: for @deserted
+ *
+ * The caller holds no lock of any kind.
+ *
+ * Return: 0 when woken, -EINTR for a signal that @state listens to, and when
+ * deserted.
+ */
+int gmem_trap_sleep(struct gmem_waiter *waiter, unsigned int state,
+		    bool (*deserted)(const void *arg), const void *arg)
+{
+	int err = 0;
+	u64 ns;
+
+	might_sleep();
+	for (;;) {
+		set_current_state(state);
+		/* Pairs with the release in gmem_wake_waiter(). */
+		if (smp_load_acquire(&waiter->woken))
+			break;
+		if (signal_pending_state(state, current)) {
+			err = -EINTR;
+			break;
+		}
+		if (!deserted) {
+			schedule();
+			continue;
+		}
+		if (deserted(arg)) {
+			err = -EINTR;
+			break;
+		}
+		schedule_timeout(HZ);
+	}
+	__set_current_state(TASK_RUNNING);
+
+	ns = ktime_get_ns() - waiter->start;
+	gmem_count(waiter->gmem, GMEM_STAT_WAIT_NS, ns);
+	atomic64_inc(&waiter->gmem->wait_log2[min_t(int, ns ? ilog2(ns) : 0,
+						    GMEMFD_WAIT_BUCKETS - 1)]);
+	return err;
+}
+
+/**
+ * gmem_trap_leave - the current thread waits no longer
+ * @waiter: entered; may be gone once this returns
+ *
+ * Where the thread stood for others that go on waiting, one of them takes its
+ * place in the context's lists, read or not as it was.
+ */
+void gmem_trap_leave(struct gmem_waiter *waiter)
+{
+	struct gmem *gmem = waiter->gmem;
+	struct gmem_bucket *bucket = gmem_bucket(gmem, waiter->granule);
+	struct gmem_waiter *heir;
+
+	/*
+	 * Taken also by one that was woken: whoever woke it may still be about
+	 * to use @waiter, under this lock.
+	 */
+	spin_lock(&bucket->lock);
+	if (!hlist_unhashed(&waiter->hash)) {
+		hlist_del_init(&waiter->hash);
+		if (waiter->context) {
+			hlist_for_each_entry(heir, &bucket->waiters, hash) {
+				/* One with an event of its own needs no other. */
+				if (heir->context ||
+				    !gmem_same_fault(heir, waiter))
+					continue;
+				heir->context = waiter->context;
+				spin_lock(&heir->context->lock);
+				list_replace(&waiter->event, &heir->event);
+				spin_unlock(&heir->context->lock);
+				waiter->context = NULL;
+				break;
+			}
+		}
+		gmem_unqueue_event(bucket, waiter);
+	}
+	spin_unlock(&bucket->lock);
+
+	/* The last use of @gmem by a waiter that no mapping may pin any more. */
+	atomic_dec(&gmem->nr_waiters);
+}
+
+static void gmem_wake_waiter(struct gmem_bucket *bucket,
+			     struct gmem_waiter *waiter)
+{
+	gmem_unqueue_event(bucket, waiter);
+	hlist_del_init(&waiter->hash);
+	/* Pairs with the acquire in gmem_trap_sleep(). */
+	smp_store_release(&waiter->woken, true);
+	wake_up_process(waiter->task);
+}
+
+static unsigned int gmem_wake_bucket(struct gmem_bucket *bucket,
+				     struct gmem *gmem, pgoff_t first,
+				     pgoff_t last, struct gmem_watch *watch)
+{
+	pgoff_t granule = gmem_granule_pages(gmem);
+	struct gmem_waiter *waiter;
+	struct hlist_node *next;
+	unsigned int woken = 0;
+
+	/* What is added after this look has its own second look to come. */
+	if (hlist_empty(&bucket->waiters))
+		return 0;
+	spin_lock(&bucket->lock);
+	hlist_for_each_entry_safe(waiter, next, &bucket->waiters, hash) {
+		if (waiter->gmem != gmem || waiter->granule > last ||
+		    waiter->granule + granule - 1 < first ||
+		    (watch && waiter->watch != watch))
+			continue;
+		gmem_wake_waiter(bucket, waiter);
+		woken++;
+	}
+	spin_unlock(&bucket->lock);
+	return woken;
+}
+
+static void gmem_wake(struct gmem *gmem, pgoff_t first, pgoff_t last,
+		      struct gmem_watch *watch)
+{
+	pgoff_t granule = gmem_granule_pages(gmem);
+	unsigned int woken = 0;
+	unsigned long i;
+	pgoff_t index;
+
+	/* Pairs with the barrier in gmem_trap_enter(): see the top. */
+	smp_mb();
+	if (!atomic_read(&gmem->nr_waiters))
+		return;
+
+	first = round_down(first, granule);
+	if ((last - first) >> gmem->granule_order < gmem_nr_buckets()) {
+		for (index = first; index <= last; index += granule)
+			woken += gmem_wake_bucket(gmem_bucket(gmem, index),
+						  gmem, first, last, watch);
+	} else {
+		for (i = 0; i < gmem_nr_buckets(); i++) {
+			woken += gmem_wake_bucket(&gmem_buckets[i], gmem,
+						  first, last, watch);
+			cond_resched();
+		}
+	}
+	gmem_count(gmem, GMEM_STAT_WAKES, woken);
+	trace_gmem_wake(gmem, first, last, woken);
+}
+
+/**
+ * gmem_trap_wake - make those who wait for a range look again
+ * @gmem: the file
+ * @first: first page
+ * @last: last page
+ *
+ * Its cost is bounded by the size of the table, however long the range.
+ */
+void gmem_trap_wake(struct gmem *gmem, pgoff_t first, pgoff_t last)
+{
+	gmem_wake(gmem, first, last, NULL);
+}
+
+/**
+ * gmem_trap_wake_watch - make those who wait because of one watch look again
+ * @watch: the watch
+ * @first: first page of the file
+ * @last: last page of the file
+ *
+ * For a page that is there for the mappings of this watch only.
+ */
+void gmem_trap_wake_watch(struct gmem_watch *watch, pgoff_t first, pgoff_t last)
+{
+	gmem_wake(watch->gmem, first, last, watch);
+}
+
+/**
+ * gmem_trap_orphan - the context of a watch goes away, its waiters stay
+ * @watch: the watch; its context is about to be cleared
+ *
+ * Takes the events of the watch out of the context, also those that were
+ * read. The caller holds invalidate_lock exclusive, so none is added.
+ */
+void gmem_trap_orphan(struct gmem_watch *watch)
+{
+	struct gmem_waiter *waiter;
+	unsigned long i;
+
+	lockdep_assert_held_write(&watch->gmem->inode.i_mapping->invalidate_lock);
+	if (!atomic_read(&watch->gmem->nr_waiters))
+		return;
+	for (i = 0; i < gmem_nr_buckets(); i++) {
+		struct gmem_bucket *bucket = &gmem_buckets[i];
+
+		cond_resched();
+		if (hlist_empty(&bucket->waiters))
+			continue;
+		spin_lock(&bucket->lock);
+		hlist_for_each_entry(waiter, &bucket->waiters, hash) {
+			if (waiter->watch == watch)
+				gmem_unqueue_event(bucket, waiter);
+		}
+		spin_unlock(&bucket->lock);
+	}
+}
+
+/**
+ * gmem_trap_hand_over - a watch has lost its tail to another
+ * @watch: the watch
+ * @tail: what it lost; with the same context
+ *
+ * Nobody is woken. The caller holds invalidate_lock exclusive.
+ */
+void gmem_trap_hand_over(struct gmem_watch *watch, struct gmem_watch *tail)
+{
+	struct gmem_waiter *waiter;
+	unsigned long i;
+
+	lockdep_assert_held_write(&watch->gmem->inode.i_mapping->invalidate_lock);
+	if (!atomic_read(&watch->gmem->nr_waiters))
+		return;
+	for (i = 0; i < gmem_nr_buckets(); i++) {
+		struct gmem_bucket *bucket = &gmem_buckets[i];
+
+		cond_resched();
+		if (hlist_empty(&bucket->waiters))
+			continue;
+		spin_lock(&bucket->lock);
+		hlist_for_each_entry(waiter, &bucket->waiters, hash) {
+			if (waiter->watch == watch &&
+			    waiter->granule >= tail->index)
+				waiter->watch = tail;
+		}
+		spin_unlock(&bucket->lock);
+	}
+}
+
+/**
+ * gmem_trap_adopt - report all the waiters of a watch to its new context
+ * @watch: the watch, with its new context set
+ *
+ * The caller holds invalidate_lock exclusive.
+ */
+void gmem_trap_adopt(struct gmem_watch *watch)
+{
+	struct gmem_waiter *waiter;
+	unsigned long i;
+
+	lockdep_assert_held_write(&watch->gmem->inode.i_mapping->invalidate_lock);
+	if (!atomic_read(&watch->gmem->nr_waiters))
+		return;
+	for (i = 0; i < gmem_nr_buckets(); i++) {
+		struct gmem_bucket *bucket = &gmem_buckets[i];
+
+		cond_resched();
+		if (hlist_empty(&bucket->waiters))
+			continue;
+		spin_lock(&bucket->lock);
+		hlist_for_each_entry(waiter, &bucket->waiters, hash) {
+			if (waiter->watch == watch &&
+			    (gmem_trap_alone(watch->context) ||
+			     !gmem_leader(bucket, waiter)))
+				gmem_queue_event(waiter, watch->context);
+		}
+		spin_unlock(&bucket->lock);
+	}
+	wake_up_all(&watch->context->wqh);
+}
+
+/**
+ * gmem_trap_init - make the table of waiters
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int gmem_trap_init(void)
+{
+	unsigned long i;
+
+	/* As the kernel sizes its futex table: waiters are threads. */
+	gmem_bucket_bits = ilog2(roundup_pow_of_two(256 * num_possible_cpus()));
+	gmem_bucket_bits = min(gmem_bucket_bits, 14U);
+	gmem_buckets = kvmalloc_array(gmem_nr_buckets(), sizeof(*gmem_buckets),
+				      GFP_KERNEL);
+	if (!gmem_buckets)
+		return -ENOMEM;
+	for (i = 0; i < gmem_nr_buckets(); i++) {
+		spin_lock_init(&gmem_buckets[i].lock);
+		INIT_HLIST_HEAD(&gmem_buckets[i].waiters);
+	}
+	return 0;
+}
+
+/**
+ * gmem_trap_exit - free the table; nobody waits any more
+ */
+void gmem_trap_exit(void)
+{
+	kvfree(gmem_buckets);
+}

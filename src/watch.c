@@ -1,0 +1,788 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Owns the watches: which ranges of which file trap, in which modes, to which
+ * context, and what becomes of them when the context or the file goes.
+ *
+ * Watches change seldom. One mutex for all of them makes the cross references
+ * between files and contexts simple; faults never take it, since a watch also
+ * changes only under its file's invalidate_lock, exclusive.
+ */
+#include <linux/file.h>
+#include <linux/interval_tree_generic.h>
+#include <linux/slab.h>
+#include <linux/userfaultfd.h>
+
+#include "gmemfd.h"
+#include "trace.h"
+
+/* Outermost of our locks; see gmemfd.h. */
+DEFINE_MUTEX(gmem_watch_mutex);
+
+#define GMEM_WATCH_FIRST(watch)	((watch)->first)
+#define GMEM_WATCH_LAST(watch)	((watch)->last)
+
+INTERVAL_TREE_DEFINE(struct gmem_watch, rb, pgoff_t, subtree_last,
+		     GMEM_WATCH_FIRST, GMEM_WATCH_LAST,
+		     static inline, gmem_tree)
+
+static void gmem_assert_watches_stable(struct gmem *gmem)
+{
+	lockdep_assert(lockdep_is_held(&gmem_watch_mutex) ||
+		       lockdep_is_held(&gmem->inode.i_mapping->invalidate_lock));
+}
+
+/**
+ * gmem_watch_first - the first watch that touches a range
+ * @gmem: the file
+ * @first: first page
+ * @last: last page
+ *
+ * The caller holds gmem_watch_mutex or the file's invalidate_lock, and may use
+ * what it gets for as long.
+ *
+ * Return: the watch, or NULL.
+ */
+struct gmem_watch *gmem_watch_first(struct gmem *gmem, pgoff_t first,
+				    pgoff_t last)
+{
+	gmem_assert_watches_stable(gmem);
+	return gmem_tree_iter_first(&gmem->watches, first, last);
+}
+
+/**
+ * gmem_watch_find - the watch that covers a page
+ * @gmem: the file
+ * @index: the page
+ *
+ * As gmem_watch_first().
+ *
+ * Return: the watch, or NULL.
+ */
+struct gmem_watch *gmem_watch_find(struct gmem *gmem, pgoff_t index)
+{
+	return gmem_watch_first(gmem, index, index);
+}
+
+/* Both locks that a change of watches takes, in their order. */
+static int gmem_watch_lock(struct gmem *gmem)
+{
+	if (mutex_lock_killable(&gmem_watch_mutex))
+		return -EINTR;
+	if (down_write_killable(&gmem->inode.i_mapping->invalidate_lock)) {
+		mutex_unlock(&gmem_watch_mutex);
+		return -EINTR;
+	}
+	return 0;
+}
+
+static void gmem_watch_unlock(struct gmem *gmem)
+{
+	filemap_invalidate_unlock(gmem->inode.i_mapping);
+	mutex_unlock(&gmem_watch_mutex);
+}
+
+static void gmem_assert_watches_mine(struct gmem *gmem)
+{
+	lockdep_assert_held(&gmem_watch_mutex);
+	lockdep_assert_held_write(&gmem->inode.i_mapping->invalidate_lock);
+}
+
+static struct rb_root_cached *gmem_watch_tree(struct gmem_watch *watch)
+{
+	return watch->map ? &watch->map->watches : &watch->gmem->watches;
+}
+
+static void gmem_watch_link(struct gmem_watch *watch)
+{
+	struct gmem *gmem = watch->gmem;
+
+	gmem_tree_insert(watch, gmem_watch_tree(watch));
+	gmem->nr_watches++;
+	if (watch->context)
+		list_add_tail(&watch->context_node, &watch->context->watches);
+	else
+		gmem->nr_orphans++;
+}
+
+static void gmem_watch_unlink(struct gmem_watch *watch)
+{
+	struct gmem *gmem = watch->gmem;
+
+	gmem_tree_remove(watch, gmem_watch_tree(watch));
+	gmem->nr_watches--;
+	if (watch->context)
+		list_del(&watch->context_node);
+	else
+		gmem->nr_orphans--;
+}
+
+/**
+ * gmem_watch_add - begin to watch a range
+ * @gmem: the file
+ * @args: from user space; its size has been dealt with
+ *
+ * Return: 0 or -errno, as told at struct gmemfd_watch.
+ */
+int gmem_watch_add(struct gmem *gmem, const struct gmemfd_watch *args)
+{
+	struct gmem_context *context;
+	struct gmem_watch *watch;
+	int err;
+
+	if (args->flags || args->pad || !args->modes ||
+	    args->modes & ~GMEMFD_MODE_ALL || args->policy > GMEMFD_POLICY_HOLD)
+		return -EINVAL;
+	err = gmem_range_check(gmem, args->offset, args->len);
+	if (err)
+		return err;
+
+	CLASS(fd, f)(args->context);
+	if (fd_empty(f))
+		return -EBADF;
+	/* One of mapping scope has other records to read. */
+	context = gmem_context_from_file(fd_file(f));
+	if (!context || context->mm)
+		return -EBADF;
+
+	watch = kzalloc_obj(*watch, GFP_KERNEL_ACCOUNT);
+	if (!watch)
+		return -ENOMEM;
+	watch->gmem = gmem;
+	watch->context = context;
+	watch->first = args->offset >> PAGE_SHIFT;
+	watch->last = (args->offset + args->len - 1) >> PAGE_SHIFT;
+	watch->index = watch->first;
+	watch->modes = args->modes;
+	watch->cookie = args->cookie;
+	watch->policy = args->policy ?: gmem->policy;
+
+	err = gmem_watch_lock(gmem);
+	if (err)
+		goto out_free;
+	if (gmem_watch_first(gmem, watch->first, watch->last)) {
+		gmem_watch_unlock(gmem);
+		err = -EBUSY;
+		goto out_free;
+	}
+	gmem_watch_link(watch);
+	trace_gmem_watch(watch, true);
+	gmem_watch_unlock(gmem);
+	return 0;
+
+out_free:
+	kfree(watch);
+	return err;
+}
+
+/* The last page of the file that a watch is about. */
+static pgoff_t gmem_watch_last_index(const struct gmem_watch *watch)
+{
+	return watch->index + (watch->last - watch->first);
+}
+
+/* Opens what the watch kept closed and ends it. Its waiters look again. */
+static void gmem_watch_end(struct gmem_watch *watch)
+{
+	struct gmem *gmem = watch->gmem;
+	pgoff_t index = watch->first;
+	pgoff_t done;
+
+	gmem_assert_watches_mine(gmem);
+	gmem_watch_unlink(watch);
+	trace_gmem_watch(watch, false);
+	/* A closed page is closed for the file, so mapping scope has none. */
+	if (!watch->map && watch->modes & GMEMFD_MODE_MINOR) {
+		/* Skips what is absent or open. */
+		while (index <= watch->last) {
+			index = gmem_store_next(gmem, index, true);
+			if (index > watch->last)
+				break;
+			if (gmem_store_open(gmem, index, watch->last, &done))
+				done = index + 1;
+			index = done;
+		}
+	}
+	gmem_trap_wake_watch(watch, watch->index, gmem_watch_last_index(watch));
+	kfree(watch);
+}
+
+/* Makes two of a watch, so that the second begins at the boundary. */
+static int gmem_watch_cut(struct gmem_watch *watch, pgoff_t boundary, gfp_t gfp)
+{
+	struct gmem_watch *tail;
+	int err;
+
+	if (!watch || watch->first == boundary)
+		return 0;
+	gmem_assert_watches_mine(watch->gmem);
+	/* A closed folio opens as one, so it must not lie in two watches. */
+	if (!watch->map &&
+	    gmem_store_state(watch->gmem, boundary) == GMEM_CLOSED) {
+		err = gmem_store_split(watch->gmem, boundary);
+		if (err)
+			return err;
+	}
+	tail = kmemdup(watch, sizeof(*watch), gfp);
+	if (!tail)
+		return -ENOMEM;
+
+	gmem_watch_unlink(watch);
+	tail->first = boundary;
+	tail->index += boundary - watch->first;
+	watch->last = boundary - 1;
+	gmem_watch_link(watch);
+	gmem_watch_link(tail);
+	gmem_trap_hand_over(watch, tail);
+	return 0;
+}
+
+/**
+ * gmem_watch_remove - end the watches of a range
+ * @gmem: the file
+ * @first: first page
+ * @last: last page
+ *
+ * Return: 0, -EINTR, -ENOMEM, or -EBUSY for a closed huge page on the edge that somebody
+ * uses at the moment. On an error all of the range is watched as before.
+ */
+int gmem_watch_remove(struct gmem *gmem, pgoff_t first, pgoff_t last)
+{
+	struct gmem_watch *watch;
+	int err;
+
+	err = gmem_watch_lock(gmem);
+	if (err)
+		return err;
+	err = gmem_watch_cut(gmem_watch_find(gmem, first), first,
+			     GFP_KERNEL_ACCOUNT);
+	if (!err)
+		err = gmem_watch_cut(gmem_watch_find(gmem, last + 1), last + 1,
+				     GFP_KERNEL_ACCOUNT);
+	while (!err) {
+		watch = gmem_watch_first(gmem, first, last);
+		if (!watch)
+			break;
+		gmem_watch_end(watch);
+		cond_resched();
+	}
+	gmem_watch_unlock(gmem);
+	return err;
+}
+
+/* An orphan does what its policy says. May free it. */
+static void gmem_watch_obey(struct gmem_watch *watch)
+{
+	switch (watch->policy) {
+	case GMEMFD_POLICY_RELEASE:
+		gmem_watch_end(watch);
+		break;
+	case GMEMFD_POLICY_POISON:
+		gmem_trap_wake_watch(watch, watch->first, watch->last);
+		break;
+	case GMEMFD_POLICY_HOLD:
+		break;
+	}
+}
+
+/* The first from @watch on that lies in the range as a whole. */
+static struct gmem_watch *gmem_watch_whole(struct gmem_watch *watch,
+					   pgoff_t first, pgoff_t last)
+{
+	while (watch && (watch->first < first || watch->last > last))
+		watch = gmem_tree_iter_next(watch, first, last);
+	return watch;
+}
+
+static struct gmem_watch *gmem_watch_first_whole(struct gmem *gmem,
+						 pgoff_t first, pgoff_t last)
+{
+	return gmem_watch_whole(gmem_watch_first(gmem, first, last), first,
+				last);
+}
+
+static struct gmem_watch *gmem_watch_next_whole(struct gmem_watch *watch,
+						pgoff_t first, pgoff_t last)
+{
+	return gmem_watch_whole(gmem_tree_iter_next(watch, first, last), first,
+				last);
+}
+
+/**
+ * gmem_watch_attach - give orphans of a range to a context
+ * @gmem: the file
+ * @args: from user space; its size has been dealt with
+ *
+ * Return: 0 or -errno, as told at struct gmemfd_attach.
+ */
+int gmem_watch_attach(struct gmem *gmem, const struct gmemfd_attach *args)
+{
+	pgoff_t first = args->offset >> PAGE_SHIFT;
+	pgoff_t last = (args->offset + args->len - 1) >> PAGE_SHIFT;
+	struct gmem_watch *watch;
+	struct gmem_context *context;
+	int err;
+
+	if (args->flags)
+		return -EINVAL;
+	err = gmem_range_check(gmem, args->offset, args->len);
+	if (err)
+		return err;
+
+	CLASS(fd, f)(args->context);
+	if (fd_empty(f))
+		return -EBADF;
+	/* One of mapping scope has other records to read. */
+	context = gmem_context_from_file(fd_file(f));
+	if (!context || context->mm)
+		return -EBADF;
+
+	err = gmem_watch_lock(gmem);
+	if (err)
+		return err;
+	err = -ENOENT;
+	watch = gmem_watch_first_whole(gmem, first, last);
+	for (; watch; watch = gmem_watch_next_whole(watch, first, last)) {
+		if (watch->context)
+			continue;
+		watch->context = context;
+		list_add_tail(&watch->context_node, &context->watches);
+		gmem->nr_orphans--;
+		gmem_trap_adopt(watch);
+		cond_resched();
+		err = 0;
+	}
+	gmem_watch_unlock(gmem);
+	return err;
+}
+
+/**
+ * gmem_watch_set_policy - change what becomes of watches without a context
+ * @gmem: the file
+ * @args: from user space; its size has been dealt with
+ *
+ * Return: 0 or -errno, as told at struct gmemfd_policy.
+ */
+int gmem_watch_set_policy(struct gmem *gmem, const struct gmemfd_policy *args)
+{
+	pgoff_t first = args->offset >> PAGE_SHIFT;
+	pgoff_t last = (args->offset + args->len - 1) >> PAGE_SHIFT;
+	struct gmem_watch *watch, *next;
+	int err;
+
+	if (args->flags || args->policy == GMEMFD_POLICY_DEFAULT ||
+	    args->policy > GMEMFD_POLICY_HOLD)
+		return -EINVAL;
+	err = gmem_range_check(gmem, args->offset, args->len);
+	if (err)
+		return err;
+
+	err = gmem_watch_lock(gmem);
+	if (err)
+		return err;
+	err = -ENOENT;
+	watch = gmem_watch_first_whole(gmem, first, last);
+	for (; watch; watch = next) {
+		next = gmem_watch_next_whole(watch, first, last);
+		watch->policy = args->policy;
+		if (!watch->context)
+			gmem_watch_obey(watch);
+		cond_resched();
+		err = 0;
+	}
+	gmem_watch_unlock(gmem);
+	return err;
+}
+
+/**
+ * gmem_watch_context_gone - the last descriptor of a context has closed
+ * @context: on return nothing points at it any more
+ *
+ * A file cannot go away meanwhile: it would need gmem_watch_mutex first.
+ */
+void gmem_watch_context_gone(struct gmem_context *context)
+{
+	struct gmem_watch *watch, *next;
+
+	mutex_lock(&gmem_watch_mutex);
+	list_for_each_entry_safe(watch, next, &context->watches, context_node) {
+		struct gmem *gmem = watch->gmem;
+
+		filemap_invalidate_lock(gmem->inode.i_mapping);
+		gmem_trap_orphan(watch);
+		list_del(&watch->context_node);
+		watch->context = NULL;
+		gmem->nr_orphans++;
+		gmem_watch_obey(watch);
+		filemap_invalidate_unlock(gmem->inode.i_mapping);
+		cond_resched();
+	}
+	mutex_unlock(&gmem_watch_mutex);
+}
+
+/**
+ * gmem_watch_file_gone - a file is being evicted
+ * @gmem: the file; nobody maps it, has it open, or waits for it
+ */
+void gmem_watch_file_gone(struct gmem *gmem)
+{
+	struct gmem_watch *watch;
+
+	mutex_lock(&gmem_watch_mutex);
+	while ((watch = gmem_watch_first(gmem, 0, ULONG_MAX))) {
+		gmem_watch_unlink(watch);
+		trace_gmem_watch(watch, false);
+		kfree(watch);
+	}
+	mutex_unlock(&gmem_watch_mutex);
+}
+
+/**
+ * gmem_watch_mapped - the first watch of mapping scope that touches a range
+ * @map: the mappings
+ * @first: first page, by address
+ * @last: last page, by address
+ *
+ * As gmem_watch_first().
+ *
+ * Return: the watch, or NULL.
+ */
+struct gmem_watch *gmem_watch_mapped(struct gmem_map *map, pgoff_t first,
+				     pgoff_t last)
+{
+	gmem_assert_watches_stable(map->gmem);
+	return gmem_tree_iter_first(&map->watches, first, last);
+}
+
+/**
+ * gmem_watch_minor - whether pages that are present trap somewhere in a range
+ * @map: the mappings
+ * @first: first page, by address
+ * @last: last page, by address
+ *
+ * As gmem_watch_first().
+ *
+ * Return: as said.
+ */
+bool gmem_watch_minor(struct gmem_map *map, pgoff_t first, pgoff_t last)
+{
+	struct gmem_watch *watch = gmem_watch_mapped(map, first, last);
+
+	while (watch && !(watch->modes & GMEMFD_MODE_MINOR))
+		watch = gmem_tree_iter_next(watch, first, last);
+	return watch;
+}
+
+/* Ends the watches of a range and, where told to, says so to their handlers. */
+static int gmem_watch_end_mapped(struct gmem_map *map, pgoff_t first,
+				 pgoff_t last, bool unmapped)
+{
+	gfp_t gfp = GFP_KERNEL_ACCOUNT | (unmapped ? __GFP_NOFAIL : 0);
+	struct gmem_watch *watch;
+	int err;
+
+	err = gmem_watch_cut(gmem_watch_mapped(map, first, first), first, gfp);
+	if (!err)
+		err = gmem_watch_cut(gmem_watch_mapped(map, last + 1, last + 1),
+				     last + 1, gfp);
+	while (!err) {
+		watch = gmem_watch_mapped(map, first, last);
+		if (!watch)
+			break;
+		/* Nobody is told of the end of the process by its pieces. */
+		if (unmapped && atomic_read(&map->mm->mm_users) &&
+		    watch->context->features & UFFD_FEATURE_EVENT_UNMAP)
+			gmem_context_notify(watch->context, UFFD_EVENT_UNMAP,
+					    watch->first << PAGE_SHIFT,
+					    (watch->last + 1) << PAGE_SHIFT,
+					    gfp);
+		gmem_watch_end(watch);
+		cond_resched();
+	}
+	return err;
+}
+
+/**
+ * gmem_watch_register - begin to watch a range of mappings
+ * @map: the mappings; their mmap_lock is held for writing
+ * @first: first page, by address
+ * @last: last page, by address
+ * @index: the page of the file that @first maps
+ * @context: the handler; what is watched already is its
+ * @modes: GMEMFD_MODE_*; they take the place of those it had, but where it had all of
+ *         them and more
+ *
+ * Return: 0, -EINTR, -ENOMEM. On an error some of the range may be watched as it was
+ * before and some not at all.
+ */
+int gmem_watch_register(struct gmem_map *map, pgoff_t first, pgoff_t last,
+			pgoff_t index, struct gmem_context *context, u64 modes)
+{
+	struct gmem_watch *watch, *old;
+	int err;
+
+	watch = kzalloc_obj(*watch, GFP_KERNEL_ACCOUNT);
+	if (!watch)
+		return -ENOMEM;
+	watch->gmem = map->gmem;
+	watch->map = map;
+	watch->context = context;
+	watch->first = first;
+	watch->last = last;
+	watch->index = index;
+	watch->modes = modes;
+	watch->policy = GMEMFD_POLICY_RELEASE;
+
+	err = gmem_watch_lock(map->gmem);
+	if (err)
+		goto out_free;
+	/* As the kernel has it: registering less changes nothing. */
+	old = gmem_watch_mapped(map, first, last);
+	if (old && old->first <= first && old->last >= last &&
+	    (old->modes & modes) == modes) {
+		gmem_watch_unlock(map->gmem);
+		goto out_free;
+	}
+	err = gmem_watch_end_mapped(map, first, last, false);
+	if (!err) {
+		gmem_watch_link(watch);
+		trace_gmem_watch(watch, true);
+	}
+	gmem_watch_unlock(map->gmem);
+	if (!err)
+		return 0;
+
+out_free:
+	kfree(watch);
+	return err;
+}
+
+/**
+ * gmem_watch_unregister - end the watches of a range of mappings
+ * @map: the mappings; their mmap_lock is held for writing
+ * @first: first page, by address
+ * @last: last page, by address
+ *
+ * Return: 0, -EINTR, -ENOMEM.
+ */
+int gmem_watch_unregister(struct gmem_map *map, pgoff_t first, pgoff_t last)
+{
+	int err = gmem_watch_lock(map->gmem);
+
+	if (err)
+		return err;
+	err = gmem_watch_end_mapped(map, first, last, false);
+	gmem_watch_unlock(map->gmem);
+	return err;
+}
+
+/**
+ * gmem_watch_unmapped - a range of mappings is gone
+ * @map: the mappings
+ * @first: first page, by address
+ * @last: last page, by address
+ *
+ * Cannot fail: munmap(2) does not either. It takes memory only to cut a watch
+ * in two, and to tell of it, a few bytes for what was registered before.
+ */
+void gmem_watch_unmapped(struct gmem_map *map, pgoff_t first, pgoff_t last)
+{
+	unsigned long i;
+	void *entry;
+
+	mutex_lock(&gmem_watch_mutex);
+	filemap_invalidate_lock(map->gmem->inode.i_mapping);
+	gmem_watch_end_mapped(map, first, last, true);
+	xa_for_each_range(&map->poison, i, entry, first, last)
+		xa_erase(&map->poison, i);
+	filemap_invalidate_unlock(map->gmem->inode.i_mapping);
+	mutex_unlock(&gmem_watch_mutex);
+}
+
+/**
+ * gmem_watch_punch - tell handlers that pages are about to go away
+ * @gmem: the file; its invalidate_lock is held exclusive
+ * @first: first page
+ * @last: last page
+ *
+ * Return: 0; -ENOMEM; -EAGAIN when a handler does not read.
+ */
+int gmem_watch_punch(struct gmem *gmem, pgoff_t first, pgoff_t last)
+{
+	struct gmem_watch *watch;
+	struct gmem_map *map;
+	pgoff_t from, to;
+	int err;
+
+	lockdep_assert_held_write(&gmem->inode.i_mapping->invalidate_lock);
+	list_for_each_entry(map, &gmem->maps, node) {
+		watch = gmem_watch_mapped(map, 0, ULONG_MAX);
+		for (; watch; watch = gmem_tree_iter_next(watch, 0, ULONG_MAX)) {
+			if (!(watch->context->features &
+			      UFFD_FEATURE_EVENT_REMOVE))
+				continue;
+			cond_resched();
+			from = max(first, watch->index);
+			to = min(last, gmem_watch_last_index(watch));
+			if (from > to)
+				continue;
+			from += watch->first - watch->index;
+			to += watch->first - watch->index;
+			err = gmem_context_notify(watch->context,
+						  UFFD_EVENT_REMOVE,
+						  from << PAGE_SHIFT,
+						  (to + 1) << PAGE_SHIFT,
+						  GFP_KERNEL_ACCOUNT);
+			if (err)
+				return err;
+		}
+	}
+	return 0;
+}
+
+/**
+ * gmem_watch_resolver - what the current thread may map although it traps others
+ * @map: the mappings
+ *
+ * Return: the range, which is the thread's own; NULL for none.
+ */
+struct gmem_resolver *gmem_watch_resolver(struct gmem_map *map)
+{
+	struct gmem_resolver *resolver, *found = NULL;
+
+	if (list_empty_careful(&map->resolvers))
+		return NULL;
+	spin_lock(&map->lock);
+	list_for_each_entry(resolver, &map->resolvers, node) {
+		if (resolver->task == current)
+			found = resolver;
+	}
+	spin_unlock(&map->lock);
+	return found;
+}
+
+/* Whether the mapping has poison there; opening the page takes it away. */
+static bool gmem_watch_poisoned(struct gmem_touch *touch)
+{
+	pgoff_t page = touch->address >> PAGE_SHIFT;
+	struct gmem_resolver *resolver;
+
+	if (!gmem_map_poisoned(touch->map, page, page))
+		return false;
+	resolver = gmem_watch_resolver(touch->map);
+	return !resolver || page < resolver->first || page > resolver->last;
+}
+
+/* What the mapping has to say. Sets @minor where a page that is there traps. */
+static struct gmem_watch *gmem_watch_touched(struct gmem_touch *touch,
+					     enum gmem_state state, bool *minor)
+{
+	pgoff_t page = touch->address >> PAGE_SHIFT;
+	struct gmem_resolver *resolver;
+	struct gmem_watch *watch;
+
+	*minor = false;
+	watch = gmem_watch_mapped(touch->map, page, page);
+	if (!watch)
+		return NULL;
+	/* Whoever opens pages does not make any: one may just have been punched. */
+	if (state == GMEM_ABSENT)
+		return watch->modes & GMEMFD_MODE_MISSING ? watch : NULL;
+	resolver = gmem_watch_resolver(touch->map);
+	if (resolver && resolver->first <= page && page <= resolver->last)
+		return NULL;
+	*minor = state == GMEM_PRESENT && watch->modes & GMEMFD_MODE_MINOR;
+	return *minor ? watch : NULL;
+}
+
+/**
+ * gmem_watch_access - what an access meets that found no page it may have
+ * @touch: the access
+ * @waiter: on the caller's stack; NULL when it cannot wait
+ *
+ * For GMEM_ACCESS_TRAP with a @waiter the handler has been told: the caller drops its
+ * locks, sleeps with gmem_trap_sleep(), calls gmem_trap_leave(), and looks again.
+ *
+ * Return: what it meets. Any but TRAP may have changed when this returns.
+ */
+enum gmem_access gmem_watch_access(struct gmem_touch *touch,
+				   struct gmem_waiter *waiter)
+{
+	struct address_space *mapping = touch->gmem->inode.i_mapping;
+	enum gmem_access access = GMEM_ACCESS_TRAP;
+	struct gmem *gmem = touch->gmem;
+	struct gmem_watch *watch = NULL;
+	u32 flags = touch->flags;
+	enum gmem_state state;
+	bool minor = false;
+	bool fresh;
+
+	filemap_invalidate_lock_shared(mapping);
+	state = gmem_store_state(gmem, touch->index);
+	if (touch->map && gmem_watch_poisoned(touch))
+		state = GMEM_POISONED;
+	if (touch->map)
+		watch = gmem_watch_touched(touch, state, &minor);
+	if (watch) {
+		if (watch->context->features & UFFD_FEATURE_SIGBUS ||
+		    (watch->context->user_only &&
+		     touch->flags & GMEMFD_FAULT_KERNEL)) {
+			access = GMEM_ACCESS_NO_HANDLER;
+			goto out;
+		}
+		goto trap;
+	}
+
+	watch = gmem_watch_find(gmem, touch->index);
+	switch (state) {
+	case GMEM_PRESENT:
+		access = GMEM_ACCESS_AGAIN;
+		goto out;
+	case GMEM_POISONED:
+		access = GMEM_ACCESS_POISON;
+		goto out;
+	case GMEM_ABSENT:
+		if (watch && watch->modes & GMEMFD_MODE_MISSING)
+			break;
+		access = GMEM_ACCESS_HOLE;
+		goto out;
+	case GMEM_CLOSED:
+		/* The end of a watch opens what it kept closed. */
+		if (WARN_ON_ONCE(!watch)) {
+			access = GMEM_ACCESS_NO_HANDLER;
+			goto out;
+		}
+		minor = true;
+		break;
+	}
+	if (!watch->context && watch->policy == GMEMFD_POLICY_POISON) {
+		access = GMEM_ACCESS_NO_HANDLER;
+		goto out;
+	}
+trap:
+	if (!waiter)
+		goto out;
+	if (minor)
+		flags |= GMEMFD_FAULT_MINOR;
+
+	fresh = gmem_trap_enter(waiter, watch, touch, flags);
+	/*
+	 * The second look: see the top of trap.c. For a page that traps though it
+	 * is present, the page table tells.
+	 */
+	if (state == GMEM_PRESENT && touch->mapped(touch))
+		access = GMEM_ACCESS_MAPPED;
+	else if (gmem_store_state(gmem, touch->index) != state)
+		access = GMEM_ACCESS_AGAIN;
+	if (access != GMEM_ACCESS_TRAP) {
+		gmem_trap_leave(waiter);
+		goto out;
+	}
+	if (fresh)
+		gmem_trap_announce(waiter);
+	gmem_count(gmem, minor ? GMEM_STAT_FAULTS_MINOR :
+				 GMEM_STAT_FAULTS_MISSING, 1);
+	trace_gmem_fault(waiter, touch->index);
+out:
+	filemap_invalidate_unlock_shared(mapping);
+	return access;
+}
