@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * gmem memory as a buffer of the kernel: io_uring's fixed buffers, vmsplice, O_DIRECT, other processes' access,
+ * futexes, and what becomes of a page that is punched while somebody holds it.
+ */
+#include "gmem.h"
+#include "uring.h"
+
+#include <linux/futex.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#define PAGES 16
+#define RW (PROT_READ | PROT_WRITE)
+
+struct memory {
+	int fd;
+	size_t bytes;
+	unsigned char *map;
+	unsigned char *twin;	/* another mapping of it */
+};
+
+static struct memory memory(uint64_t seed)
+{
+	struct memory m = { .bytes = PAGES * page_size() };
+
+	m.fd = xgmem(m.bytes);
+	m.map = xmmap(NULL, m.bytes, RW, MAP_SHARED, m.fd, 0);
+	m.twin = xmmap(NULL, m.bytes, RW, MAP_SHARED, m.fd, 0);
+	if (seed)
+		pattern_fill(m.map, m.bytes, seed);
+	return m;
+}
+
+static void register_or_skip(struct uring *u, void *buf, size_t len)
+{
+	int ret = uring_register_buffer(u, buf, len);
+
+	if (ret && errno == EOPNOTSUPP)
+		SKIP("io_uring of this kernel refuses buffers in any file's memory");
+	REQUIRE_OK(ret);
+}
+
+/* One fixed-buffer request: what it returns. */
+static int fixed(struct uring *u, int opcode, int fd, void *buf, size_t len, uint64_t offset)
+{
+	int res = 0;
+
+	uring_submit(u, opcode, fd, buf, len, offset);
+	REQUIRE(uring_result(u, &res, 10));
+	return res;
+}
+
+TEST(uring_fixed_buffer)
+{
+	size_t ps = page_size();
+	struct memory m = memory(1);
+	unsigned char *buf = xmmap_anon(m.bytes);
+	int file = REQUIRE_FD(memfd_create("file", MFD_CLOEXEC));
+	struct uring u;
+
+	uring_init(&u);
+	register_or_skip(&u, m.map, m.bytes);
+	CHECK_EQ(fixed(&u, IORING_OP_WRITE_FIXED, file, m.map, m.bytes, 0), m.bytes);
+	CHECK_EQ(pread(file, buf, m.bytes, 0), m.bytes);
+	CHECK(!memcmp(buf, m.twin, m.bytes));
+	pattern_fill(buf, m.bytes, 2);
+	REQUIRE_EQ(pwrite(file, buf, m.bytes, 0), m.bytes);
+	CHECK_EQ(fixed(&u, IORING_OP_READ_FIXED, file, m.map + ps, 5 * ps, ps), 5 * ps);
+	CHECK(!memcmp(m.twin + ps, buf + ps, 5 * ps));
+	CHECK(memcmp(m.twin + 6 * ps, buf + 6 * ps, ps));
+	CHECK_OK(uring_unregister_buffers(&u));
+	uring_exit(&u);
+	CHECK_OK(gmem_punch(m.fd, 0, m.bytes));
+	CHECK(all_bytes_are(m.map, m.bytes, 0));
+}
+
+/* Absent pages that nobody watches become zeros when a buffer is made of them. */
+TEST(uring_fixed_buffer_of_holes)
+{
+	struct memory m = memory(0);
+	int file = REQUIRE_FD(memfd_create("file", MFD_CLOEXEC));
+	unsigned char *buf = xmmap_anon(m.bytes);
+	struct uring u;
+
+	uring_init(&u);
+	register_or_skip(&u, m.map, m.bytes);
+	CHECK_EQ(xgmem_stats(m.fd).allocated, m.bytes);
+	pattern_fill(buf, m.bytes, 3);
+	REQUIRE_EQ(pwrite(file, buf, m.bytes, 0), m.bytes);
+	CHECK_EQ(fixed(&u, IORING_OP_READ_FIXED, file, m.map, m.bytes, 0), m.bytes);
+	CHECK(!memcmp(m.twin, buf, m.bytes));
+	CHECK_EQ(pread(m.fd, buf, m.bytes, 0), m.bytes);
+	CHECK(!memcmp(m.twin, buf, m.bytes));
+	uring_exit(&u);
+}
+
+/* A hole may be punched: the holder keeps the old page, the file has it no more. */
+TEST(punched_while_pinned)
+{
+	size_t ps = page_size();
+	struct memory m = memory(0);
+	int file = REQUIRE_FD(memfd_create("file", MFD_CLOEXEC));
+	unsigned char *buf = xmmap_anon(m.bytes);
+	struct uring u;
+
+	for (size_t i = 0; i < PAGES; i++)
+		memset(m.map + i * ps, i + 1, ps);
+	uring_init(&u);
+	register_or_skip(&u, m.map, m.bytes);
+	CHECK_OK(gmem_punch(m.fd, 3 * ps, 2 * ps));
+	CHECK(all_bytes_are(m.map + 3 * ps, 2 * ps, 0));
+	m.map[3 * ps] = 99;
+	CHECK_EQ(fixed(&u, IORING_OP_WRITE_FIXED, file, m.map, m.bytes, 0), m.bytes);
+	CHECK_EQ(pread(file, buf, m.bytes, 0), m.bytes);
+	for (size_t i = 0; i < PAGES; i++)
+		CHECK(all_bytes_are(buf + i * ps, ps, i + 1));
+	/* And what is read into it does not come to the file. */
+	CHECK_EQ(fixed(&u, IORING_OP_READ_FIXED, file, m.map + 3 * ps, ps, 0), ps);
+	CHECK_EQ(m.map[3 * ps], 99);
+	CHECK(all_bytes_are(m.map + 3 * ps + 1, ps - 1, 0));
+	close(m.fd);
+	munmap(m.map, m.bytes);
+	munmap(m.twin, m.bytes);
+	/* The pins are all that is left of the file. */
+	CHECK_EQ(fixed(&u, IORING_OP_WRITE_FIXED, file, m.map + 5 * ps, ps, 0), ps);
+	CHECK_EQ(pread(file, buf, ps, 0), ps);
+	CHECK(all_bytes_are(buf, ps, 6));
+	uring_exit(&u);
+}
+
+TEST(vmsplice_shares_the_page)
+{
+	size_t ps = page_size();
+	struct memory m = memory(0);
+	struct iovec iov = { m.map + ps, 2 * ps };
+	unsigned char *buf = xmmap_anon(2 * ps);
+	int pipes[2];
+
+	memset(m.map, 1, 3 * ps);
+	REQUIRE_OK(pipe2(pipes, O_CLOEXEC));
+	CHECK_EQ(vmsplice(pipes[1], &iov, 1, 0), 2 * ps);
+	m.twin[ps] = 7;
+	CHECK_OK(gmem_punch(m.fd, 2 * ps, ps));
+	CHECK_EQ(read(pipes[0], buf, 2 * ps), 2 * ps);
+	CHECK_EQ(buf[0], 7);
+	CHECK(all_bytes_are(buf + 1, 2 * ps - 1, 1));
+	CHECK(all_bytes_are(m.map + 2 * ps, ps, 0));
+}
+
+TEST(direct_io)
+{
+	size_t ps = page_size();
+	struct memory m = memory(0);
+	int dev = open("/dev/ram0", O_RDWR | O_DIRECT | O_CLOEXEC);
+
+	if (dev < 0)
+		SKIP("no RAM disk for O_DIRECT: %s", strerror(errno));
+	pattern_fill(m.map, m.bytes, 5);
+	CHECK_EQ(pwrite(dev, m.map, m.bytes, 0), m.bytes);
+	CHECK_OK(gmem_punch(m.fd, 0, m.bytes));
+	/* Into absent pages, in another order, by sectors. */
+	CHECK_EQ(pread(dev, m.map + 8 * ps, 8 * ps, 0), 8 * ps);
+	CHECK_EQ(pread(dev, m.map, 8 * ps, 8 * ps), 8 * ps);
+	CHECK_EQ(xgmem_stats(m.fd).allocated, m.bytes);
+	CHECK(pattern_is(m.twin + 8 * ps, 8 * ps, 5));
+	CHECK_EQ(pwrite(dev, m.map + 8 * ps + 512, 1024, 512), 1024);
+	CHECK_EQ(pread(dev, m.map, m.bytes, 0), m.bytes);
+	CHECK(pattern_is(m.twin, m.bytes, 5));
+}
+
+/* Runs fn(m) in a child until it is killed; returns it stopped at nothing. */
+static pid_t child_with(struct memory *m)
+{
+	pid_t pid = REQUIRE_OK(fork());
+
+	if (!pid)
+		for (;;)
+			pause();
+	return pid;
+}
+
+static void end_child(pid_t pid)
+{
+	REQUIRE_OK(kill(pid, SIGKILL));
+	CHECK_EQ(WTERMSIG(child_wait(pid, 10)), SIGKILL);
+}
+
+TEST(process_vm)
+{
+	size_t ps = page_size();
+	struct memory m = memory(0);
+	unsigned char *buf = xmmap_anon(4 * ps);
+	pid_t pid = child_with(&m);
+	struct iovec local = { buf, 4 * ps }, remote = { m.map + 2 * ps + 5, 4 * ps };
+
+	pattern_fill(buf, 4 * ps, 8);
+	CHECK_EQ(process_vm_writev(pid, &local, 1, &remote, 1, 0), 4 * ps);
+	CHECK(pattern_is(m.twin + 2 * ps + 5, 4 * ps, 8));
+	memset(buf, 0, 4 * ps);
+	CHECK_EQ(process_vm_readv(pid, &local, 1, &remote, 1, 0), 4 * ps);
+	CHECK(pattern_is(buf, 4 * ps, 8));
+	CHECK_EQ(xgmem_stats(m.fd).allocated, 5 * ps);
+	end_child(pid);
+}
+
+TEST(ptrace_access)
+{
+	size_t ps = page_size();
+	struct memory m = memory(0);
+	pid_t pid = child_with(&m);
+	int status;
+
+	*(long *)(m.map + ps) = 0x1234567890;
+	REQUIRE_OK(ptrace(PTRACE_ATTACH, pid, NULL, NULL));
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(ptrace(PTRACE_PEEKDATA, pid, m.map + ps, NULL), 0x1234567890);
+	CHECK_OK(ptrace(PTRACE_POKEDATA, pid, m.map + 3 * ps, (void *)0x77));
+	CHECK_EQ(*(long *)(m.twin + 3 * ps), 0x77);
+	errno = 0;
+	CHECK_EQ(ptrace(PTRACE_PEEKDATA, pid, m.map + 5 * ps, NULL), 0);
+	CHECK_EQ(errno, 0);
+	CHECK_OK(ptrace(PTRACE_DETACH, pid, NULL, NULL));
+	end_child(pid);
+}
+
+static long futex(uint32_t *word, int op, uint32_t val)
+{
+	struct timespec timeout = { .tv_sec = 20 };
+
+	return syscall(SYS_futex, word, op, val, op == FUTEX_WAIT ? &timeout : NULL, NULL, 0);
+}
+
+/* Waited for through one mapping in one process, woken through another in another. */
+TEST(futex_between_processes)
+{
+	struct memory m = memory(0);
+	uint32_t *word = (uint32_t *)(m.map + page_size() + 64), *twin = (uint32_t *)(m.twin + page_size() + 64);
+	pid_t pid = REQUIRE_OK(fork());
+
+	if (!pid) {
+		while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == 0)
+			if (futex(word, FUTEX_WAIT, 0) && errno != EAGAIN && errno != EINTR)
+				_exit(1);
+		_exit(__atomic_load_n(word, __ATOMIC_ACQUIRE) != 5);
+	}
+	/* It waits when somebody can be woken. */
+	REQUIRE(wait_for(task_state(pid) == 'S', 10));
+	__atomic_store_n(twin, 5, __ATOMIC_RELEASE);
+	CHECK(wait_for(futex(twin, FUTEX_WAKE, 1) == 1 || task_state(pid) == 'Z', 10));
+	CHECK_EQ(child_wait(pid, 10), 0);
+}
+
+/* A private futex key is the address, a shared one the page: both find their waiter after the page was given anew. */
+TEST(futex_after_punch)
+{
+	struct memory m = memory(0);
+	uint32_t *word = (uint32_t *)m.map;
+
+	CHECK_ERRNO(futex(word, FUTEX_WAIT, 1), EAGAIN);
+	CHECK_EQ(futex(word, FUTEX_WAKE, 1), 0);
+	CHECK_OK(gmem_punch(m.fd, 0, m.bytes));
+	CHECK_ERRNO(futex(word, FUTEX_WAIT, 1), EAGAIN);
+	CHECK_EQ(futex(word, FUTEX_WAKE_PRIVATE, 1), 0);
+	CHECK_EQ(xgmem_stats(m.fd).allocated, page_size());
+}

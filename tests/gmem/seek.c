@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * SEEK_DATA and SEEK_HOLE: exact for every pattern of pages, and quick however large and empty, or full, the file is.
+ */
+#include "gmem.h"
+
+#define PAGES 64
+
+/* For every byte position, what the model of the pages says. */
+static void check_all(int fd, const bool *data, size_t pages)
+{
+	size_t ps = page_size();
+
+	for (size_t i = 0; i < pages; i++)
+		for (size_t off = 0; off < ps; off += ps / 2 - 1) {
+			size_t d = i, h = i;
+			off_t pos = i * ps + off;
+
+			while (d < pages && !data[d])
+				d++;
+			while (h < pages && data[h])
+				h++;
+			if (d == pages)
+				CHECK_ERRNO(lseek(fd, pos, SEEK_DATA), ENXIO);
+			else
+				CHECK_EQ(lseek(fd, pos, SEEK_DATA), d == i ? pos : (off_t)(d * ps));
+			CHECK_EQ(lseek(fd, pos, SEEK_HOLE), h == i ? pos : (off_t)(h * ps));
+		}
+	CHECK_ERRNO(lseek(fd, pages * ps, SEEK_DATA), ENXIO);
+	CHECK_ERRNO(lseek(fd, pages * ps, SEEK_HOLE), ENXIO);
+	CHECK_ERRNO(lseek(fd, pages * ps + 1, SEEK_HOLE), ENXIO);
+	CHECK_ERRNO(lseek(fd, -1, SEEK_DATA), ENXIO);
+	CHECK_ERRNO(lseek(fd, -1, SEEK_HOLE), ENXIO);
+}
+
+static const struct pattern {
+	const char *label;
+	const char *pages;	/* x: content, of which X: a single operation of all that follow it */
+} patterns[] = {
+	{ "empty", "................................................................" },
+	{ "full", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" },
+	{ "first", "x..............................................................." },
+	{ "last", "...............................................................x" },
+	{ "alternating", "x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x." },
+	{ "alternating, absent first", ".x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x" },
+	{ "runs", "xxxx....xx..xxxxxxxxxxxxxxxx....x..............xxxxxxxxxxxxxxxxx" },
+	{ "hole in the middle", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" },
+	{ "all but the first", ".xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" },
+	{ "all but the last", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx." },
+};
+
+TEST_EACH(patterns_by_pages, struct pattern, patterns)
+{
+	size_t ps = page_size();
+	int fd = xgmem(PAGES * ps);
+	bool data[PAGES];
+
+	for (size_t i = 0; i < PAGES; i++) {
+		data[i] = row->pages[i] == 'x';
+		if (data[i])
+			REQUIRE_OK(gmem_zero(fd, i * ps, ps, 0));
+	}
+	check_all(fd, data, PAGES);
+}
+
+/* The same with folios as large as can be: each run of content in one operation. */
+TEST_EACH(patterns_by_runs, struct pattern, patterns)
+{
+	size_t ps = page_size();
+	int fd = xgmem(PAGES * ps);
+	bool data[PAGES];
+
+	for (size_t i = 0, n; i < PAGES; i += n) {
+		n = 1;
+		data[i] = row->pages[i] == 'x';
+		if (!data[i])
+			continue;
+		while (i + n < PAGES && row->pages[i + n] == 'x')
+			data[i + n++] = true;
+		REQUIRE_OK(gmem_zero(fd, i * ps, n * ps, 0));
+	}
+	check_all(fd, data, PAGES);
+}
+
+/* Holes made by punching content away, in the middle of folios. */
+TEST_EACH(patterns_by_punching, struct pattern, patterns)
+{
+	size_t ps = page_size();
+	int fd = xgmem(PAGES * ps);
+	bool data[PAGES];
+
+	REQUIRE_OK(gmem_zero(fd, 0, PAGES * ps, 0));
+	for (size_t i = 0; i < PAGES; i++) {
+		data[i] = row->pages[i] == 'x';
+		if (!data[i])
+			REQUIRE_OK(gmem_punch(fd, i * ps, ps));
+	}
+	check_all(fd, data, PAGES);
+}
+
+/* Closed content is content, poison is none. */
+TEST(closed_and_poisoned)
+{
+	size_t ps = page_size();
+	int fd = xgmem(8 * ps), context = xgmem_context();
+	bool data[8] = { [2] = true };
+
+	REQUIRE_OK(gmem_watch(fd, context, 0, 8 * ps, GMEMFD_MODE_ALL, 0, 0));
+	REQUIRE_OK(gmem_zero(fd, 2 * ps, ps, GMEMFD_RANGE_CLOSED));
+	REQUIRE_OK(gmem_poison(fd, 5 * ps, ps, 0));
+	check_all(fd, data, 8);
+	CHECK_EQ(xgmem_stats(fd).faults_missing, 0);
+}
+
+TEST(large_and_empty)
+{
+	size_t ps = page_size();
+	uint64_t size = 1ull << 50;
+	int fd = xgmem(size);
+	double began = now_seconds();
+
+	CHECK_ERRNO(lseek(fd, 0, SEEK_DATA), ENXIO);
+	REQUIRE_OK(gmem_zero(fd, size / 2, ps, 0));
+	REQUIRE_OK(gmem_zero(fd, size - ps, ps, 0));
+	CHECK_EQ(lseek(fd, 0, SEEK_DATA), (off_t)(size / 2));
+	CHECK_EQ(lseek(fd, size / 2, SEEK_HOLE), (off_t)(size / 2 + ps));
+	CHECK_EQ(lseek(fd, size / 2 + ps, SEEK_DATA), (off_t)(size - ps));
+	CHECK_EQ(lseek(fd, size - ps, SEEK_HOLE), (off_t)size);
+	CHECK_OK(gmem_punch(fd, 0, size));
+	CHECK_ERRNO(lseek(fd, 0, SEEK_DATA), ENXIO);
+	CHECK(now_seconds() - began < 1 * tap_slow());
+}
+
+/* More content in one piece than is looked through at a time. */
+TEST(large_and_full)
+{
+	size_t ps = page_size();
+	off_t size = (off_t)300 << 20;
+	int fd = xgmem(size);
+	double began;
+
+	REQUIRE_OK(fallocate(fd, 0, 0, size));
+	began = now_seconds();
+	CHECK_EQ(lseek(fd, 0, SEEK_HOLE), size);
+	CHECK_EQ(lseek(fd, 12345, SEEK_HOLE), size);
+	CHECK_EQ(lseek(fd, size - 1, SEEK_HOLE), size);
+	CHECK_EQ(lseek(fd, 5, SEEK_DATA), 5);
+	CHECK_OK(gmem_punch(fd, size - 2 * (off_t)ps, ps));
+	CHECK_EQ(lseek(fd, 12345, SEEK_HOLE), size - 2 * (off_t)ps);
+	CHECK(now_seconds() - began < 2 * tap_slow());
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM guests on ordinary memory: shows that this machine runs guests and that the guest library does what it
+ * says, so that a failure of another test in the group is about gmemfd.
+ */
+#include "guest.h"
+
+#define CODE 0x1000
+#define NUMBERS 0x2000
+#define SHARED 0x3000
+#define TABLES 0x10000
+#define STACK 0x30000
+#define SIZE (4ul << 20)
+#define HOLE 0xd0000000ul
+#define PORT 0x10
+#define COUNT 100
+
+/* si: 16-bit numbers, cx: how many; their sum goes to the port. */
+GUEST_CODE(adds16, ".code16",
+	   "	xorw %ax, %ax\n"
+	   "1:	addw (%si), %ax\n"
+	   "	addw $2, %si\n"
+	   "	loop 1b\n"
+	   "	movw $0x10, %dx\n"
+	   "	outw %ax, %dx\n"
+	   "	hlt");
+
+/* rsi: 32-bit numbers, rcx: how many; their sum goes to the port, by way of the stack. */
+GUEST_CODE(adds64, ".code64",
+	   "	xorl %eax, %eax\n"
+	   "1:	addl (%rsi), %eax\n"
+	   "	addq $4, %rsi\n"
+	   "	loop 1b\n"
+	   "	pushq %rax\n"
+	   "	popq %rax\n"
+	   "	movw $0x10, %dx\n"
+	   "	outl %eax, %dx\n"
+	   "	hlt");
+
+/* rdi: a counter; waits until as many vCPUs as rcx says have come by. */
+GUEST_CODE(meets, ".code64",
+	   "	lock incl (%rdi)\n"
+	   "1:	pause\n"
+	   "	cmpl %ecx, (%rdi)\n"
+	   "	jb 1b\n"
+	   "	movw $0x10, %dx\n"
+	   "	movl %ecx, %eax\n"
+	   "	outl %eax, %dx\n"
+	   "	hlt");
+
+/* rdi: where nothing is; reads there and writes one more than it read. */
+GUEST_CODE(touches, ".code64",
+	   "	movl (%rdi), %eax\n"
+	   "	incl %eax\n"
+	   "	movl %eax, (%rdi)\n"
+	   "	hlt");
+
+static unsigned char *make(struct guest *g, int vcpus)
+{
+	unsigned char *memory = xmmap_anon(SIZE);
+
+	guest_create(g);
+	guest_add_memory(g, 0, memory, SIZE);
+	for (int i = 0; i < vcpus; i++)
+		guest_add_vcpu(g);
+	guest_build_tables(memory + TABLES, TABLES);
+	return memory;
+}
+
+static void check_port(const struct guest_exit *e, uint64_t value)
+{
+	REQUIRE(e);
+	CHECK_EQ(e->err, 0);
+	REQUIRE_EQ(e->exit, KVM_EXIT_IO);
+	CHECK_EQ(e->port, PORT);
+	CHECK(e->is_write);
+	CHECK_EQ(e->value, value);
+}
+
+TEST(real_mode_adds)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 1);
+	uint16_t *numbers = (uint16_t *)(memory + NUMBERS), sum = 0;
+	struct kvm_regs regs;
+
+	memcpy(memory + CODE, adds16, GUEST_CODE_SIZE(adds16));
+	for (int i = 0; i < COUNT; i++)
+		sum += numbers[i] = i * 7 + 1;
+	guest_real_mode(&g, 0, CODE);
+	regs = guest_get_regs(&g, 0);
+	regs.rsi = NUMBERS;
+	regs.rcx = COUNT;
+	guest_set_regs(&g, 0, &regs);
+
+	check_port(guest_run(&g, 0), sum);
+	CHECK_EQ(guest_run(&g, 0)->exit, KVM_EXIT_HLT);
+	guest_destroy(&g);
+}
+
+TEST(long_mode_adds)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 1);
+	uint32_t *numbers = (uint32_t *)(memory + NUMBERS), sum = 0;
+	struct kvm_regs regs;
+
+	memcpy(memory + CODE, adds64, GUEST_CODE_SIZE(adds64));
+	for (int i = 0; i < COUNT; i++)
+		sum += numbers[i] = i * 100003 + 1;
+	guest_long_mode(&g, 0, TABLES, CODE, STACK);
+	regs = guest_get_regs(&g, 0);
+	regs.rsi = NUMBERS;
+	regs.rcx = COUNT;
+	guest_set_regs(&g, 0, &regs);
+
+	check_port(guest_run(&g, 0), sum);
+	CHECK_EQ(*(uint32_t *)(memory + STACK - 8), sum);
+	CHECK_EQ(guest_run(&g, 0)->exit, KVM_EXIT_HLT);
+	guest_destroy(&g);
+}
+
+TEST(two_vcpus_run_at_once)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 2);
+
+	memcpy(memory + CODE, meets, GUEST_CODE_SIZE(meets));
+	for (int i = 0; i < 2; i++) {
+		struct kvm_regs regs;
+
+		guest_long_mode(&g, i, TABLES, CODE, STACK + i * 0x1000);
+		regs = guest_get_regs(&g, i);
+		regs.rdi = SHARED;
+		regs.rcx = 2;
+		guest_set_regs(&g, i, &regs);
+		guest_start(&g, i);
+	}
+	for (int i = 0; i < 2; i++)
+		check_port(guest_join(&g, i, 10), 2);
+	CHECK_EQ(*(uint32_t *)(memory + SHARED), 2);
+	guest_destroy(&g);
+}
+
+TEST(access_without_memory_is_mmio)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 1);
+	const struct guest_exit *e;
+	struct kvm_regs regs;
+
+	memcpy(memory + CODE, touches, GUEST_CODE_SIZE(touches));
+	guest_long_mode(&g, 0, TABLES, CODE, STACK);
+	regs = guest_get_regs(&g, 0);
+	regs.rdi = HOLE;
+	guest_set_regs(&g, 0, &regs);
+
+	e = guest_run(&g, 0);
+	REQUIRE_EQ(e->exit, KVM_EXIT_MMIO);
+	CHECK_EQ(e->gpa, HOLE);
+	CHECK(!e->is_write);
+	guest_answer(&g, 0, 41);
+	e = guest_run(&g, 0);
+	REQUIRE_EQ(e->exit, KVM_EXIT_MMIO);
+	CHECK(e->is_write);
+	CHECK_EQ(e->value, 42);
+	CHECK_EQ(guest_run(&g, 0)->exit, KVM_EXIT_HLT);
+	guest_destroy(&g);
+}
+
+TEST(exception_is_a_shutdown)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 1);
+
+	memory[CODE] = 0x0f;	/* ud2 */
+	memory[CODE + 1] = 0x0b;
+	guest_long_mode(&g, 0, TABLES, CODE, STACK);
+	CHECK_EQ(guest_run(&g, 0)->exit, KVM_EXIT_SHUTDOWN);
+	guest_destroy(&g);
+}
+
+TEST(statistics_count_pages)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 1);
+
+	memcpy(memory + CODE, touches, GUEST_CODE_SIZE(touches));
+	guest_long_mode(&g, 0, TABLES, CODE, STACK);
+	CHECK_EQ(guest_stat(&g, "pages_4k"), 0);
+	CHECK_EQ(guest_run(&g, 0)->exit, KVM_EXIT_HLT);
+	CHECK(guest_stat(&g, "pages_4k") + guest_stat(&g, "pages_2m") > 0);
+	guest_destroy(&g);
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM guests whose memory is a gmem file: whatever of it a vCPU, or KVM for it, touches first waits for the handler.
+ */
+#include "guest.h"
+#include "trap.h"
+
+#define CODE 0x1000ul
+#define DATA 0x2000ul
+#define DATA2 0x3000ul
+#define TABLES 0x10000ul
+#define STACK 0x30000ul		/* grows down into the page before */
+#define SIZE (1ul << 20)
+#define PORT 0x10
+#define KERNEL GMEMFD_FAULT_KERNEL
+#define WRITE GMEMFD_FAULT_WRITE
+
+/* rdi: reads there, and says what it read. */
+GUEST_CODE(reads, ".code64",
+	   "	movl (%rdi), %eax\n"
+	   "	movw $0x10, %dx\n"
+	   "	outl %eax, %dx\n"
+	   "	hlt");
+
+/* rdi: writes eax there, and says what is behind it. */
+GUEST_CODE(writes, ".code64",
+	   "	movl %eax, (%rdi)\n"
+	   "	movl 4(%rdi), %eax\n"
+	   "	movw $0x10, %dx\n"
+	   "	outl %eax, %dx\n"
+	   "	hlt");
+
+/* The words of two pages are summed by way of the stack. */
+GUEST_CODE(works, ".code64",
+	   "	movl (%rdi), %eax\n"
+	   "	addl 4096(%rdi), %eax\n"
+	   "	pushq %rax\n"
+	   "	popq %rbx\n"
+	   "	movl %ebx, %eax\n"
+	   "	movw $0x10, %dx\n"
+	   "	outl %eax, %dx\n"
+	   "	hlt");
+
+static unsigned char *image;
+
+/* What the guest's memory is to hold: code, tables, and patterns everywhere else. */
+static void make_image(const unsigned char *code, size_t len)
+{
+	image = xmmap_anon(SIZE);
+	for (size_t at = 0; at < SIZE; at += page_size())
+		pattern_fill(image + at, page_size(), at);
+	memcpy(image + CODE, code, len);
+	guest_build_tables(image + TABLES, TABLES);
+}
+
+static uint32_t word(uint64_t gpa)
+{
+	uint32_t w;
+
+	memcpy(&w, image + gpa, sizeof(w));
+	return w;
+}
+
+static void from_image(void *buf, size_t len, uint64_t offset)
+{
+	memcpy(buf, image + offset, len);
+}
+
+struct vm {
+	struct trap_rig rig;
+	struct guest g;
+};
+
+static void make_vm(struct vm *vm, int vcpus, const unsigned char *code, size_t len)
+{
+	guest_create(&vm->g);
+	vm->rig = trap_rig(SIZE / page_size(), GMEMFD_MODE_MISSING, 0);
+	make_image(code, len);
+	guest_add_memory(&vm->g, 0, vm->rig.map, SIZE);
+	for (int i = 0; i < vcpus; i++) {
+		guest_add_vcpu(&vm->g);
+		guest_long_mode(&vm->g, i, TABLES, CODE, STACK - i * 0x1000);
+	}
+}
+
+static void set_data(struct vm *vm, int vcpu, uint64_t gpa)
+{
+	struct kvm_regs regs = guest_get_regs(&vm->g, vcpu);
+
+	regs.rdi = gpa;
+	regs.rax = 0x11223344;
+	guest_set_regs(&vm->g, vcpu, &regs);
+}
+
+/* All of the image but one page. */
+static void provide_but(struct vm *vm, uint64_t gpa)
+{
+	if (gpa)
+		REQUIRE_OK(gmem_copy(vm->rig.fd, 0, gpa, image, 0));
+	gpa += page_size();
+	REQUIRE_OK(gmem_copy(vm->rig.fd, gpa, SIZE - gpa, image + gpa, 0));
+}
+
+static void resolve(struct vm *vm, uint64_t gpa)
+{
+	CHECK_OK(gmem_copy(vm->rig.fd, gpa, page_size(), image + gpa, 0));
+}
+
+static void check_port(const struct guest_exit *e, uint32_t value)
+{
+	REQUIRE(e);
+	CHECK_EQ(e->err, 0);
+	REQUIRE_EQ(e->exit, KVM_EXIT_IO);
+	CHECK_EQ(e->port, PORT);
+	CHECK_EQ((uint32_t)e->value, value);
+}
+
+enum what { READS, WRITES };
+
+static const struct access_row {
+	const char *label;
+	enum what what;
+	uint64_t missing;
+	uint32_t flags;		/* that must be there */
+	uint32_t may;		/* KVM asks for a page of tables or code as it likes */
+} accesses[] = {
+	{ "data_read", READS, DATA, KERNEL, WRITE },
+	{ "data_write", WRITES, DATA, KERNEL | WRITE, 0 },
+	{ "instruction_fetch", READS, CODE, KERNEL, WRITE },
+	{ "top_table", READS, TABLES, KERNEL, WRITE },
+	{ "middle_table", READS, TABLES + 0x1000, KERNEL, WRITE },
+	{ "bottom_table", READS, TABLES + 0x2000, KERNEL, WRITE },
+};
+
+TEST_EACH(guest_waits, struct access_row, accesses)
+{
+	struct vm vm;
+	struct gmemfd_event event;
+
+	if (row->what == READS)
+		make_vm(&vm, 1, reads, GUEST_CODE_SIZE(reads));
+	else
+		make_vm(&vm, 1, writes, GUEST_CODE_SIZE(writes));
+	set_data(&vm, 0, DATA);
+	provide_but(&vm, row->missing);
+	guest_start(&vm.g, 0);
+	event = trap_event(vm.rig.context);
+	CHECK_EQ(event.offset, row->missing);
+	CHECK_EQ(event.flags & ~row->may, row->flags);
+	CHECK(!guest_join(&vm.g, 0, 0.05));
+	CHECK(trap_quiet(vm.rig.context));
+	CHECK_EQ(xgmem_stats(vm.rig.fd).waiters, 1);
+	resolve(&vm, row->missing);
+	check_port(guest_join(&vm.g, 0, 10), word(DATA + (row->what == WRITES ? 4 : 0)));
+	if (row->what == WRITES) {
+		uint32_t written;
+
+		memcpy(&written, vm.rig.map + DATA, sizeof(written));
+		CHECK_EQ(written, 0x11223344);
+		CHECK(!memcmp(vm.rig.map + DATA + 4, image + DATA + 4, page_size() - 4));
+	}
+	CHECK_EQ(xgmem_stats(vm.rig.fd).events, 1);
+	guest_destroy(&vm.g);
+}
+
+/* Nothing is there when the guest starts: a handler thread brings what it touches, and no more. */
+TEST(guest_runs_from_nothing)
+{
+	struct gmem_handler handler;
+	struct vm vm;
+	size_t ps = page_size();
+
+	make_vm(&vm, 1, works, GUEST_CODE_SIZE(works));
+	set_data(&vm, 0, DATA);
+	handler = (struct gmem_handler){ .fd = vm.rig.fd, .context = vm.rig.context, .content = from_image };
+	gmem_handler_start(&handler);
+	guest_start(&vm.g, 0);
+	check_port(guest_join(&vm.g, 0, 20), word(DATA) + word(DATA2));
+	gmem_handler_stop(&handler);
+	/* Code, two pages of data, the stack, and three levels of tables. */
+	CHECK_EQ(handler.events, 7);
+	CHECK_EQ(xgmem_stats(vm.rig.fd).allocated, 7 * ps);
+	CHECK(!memcmp(vm.rig.map + DATA, image + DATA, 2 * ps));
+	CHECK_EQ(xgmem_stats(vm.rig.fd).faults_zero, 0);
+	guest_destroy(&vm.g);
+}
+
+/* The page is taken away from the running guest: it traps again, through its nested tables. */
+TEST(punched_page_traps_the_guest_again)
+{
+	struct vm vm;
+	const struct guest_exit *e;
+
+	make_vm(&vm, 1, reads, GUEST_CODE_SIZE(reads));
+	set_data(&vm, 0, DATA);
+	REQUIRE_OK(gmem_copy(vm.rig.fd, 0, SIZE, image, 0));
+	check_port(guest_run(&vm.g, 0), word(DATA));
+	CHECK_OK(gmem_punch(vm.rig.fd, DATA, page_size()));
+	guest_long_mode(&vm.g, 0, TABLES, CODE, STACK);
+	set_data(&vm, 0, DATA);
+	/* The port's instruction is finished first. */
+	guest_start(&vm.g, 0);
+	CHECK_EQ(trap_event(vm.rig.context).offset, DATA);
+	memset(image + DATA, 0x33, page_size());
+	resolve(&vm, DATA);
+	e = guest_join(&vm.g, 0, 10);
+	check_port(e, 0x33333333);
+	guest_destroy(&vm.g);
+}
+
+TEST(two_vcpus_one_page)
+{
+	struct vm vm;
+
+	make_vm(&vm, 2, reads, GUEST_CODE_SIZE(reads));
+	provide_but(&vm, DATA);
+	for (int i = 0; i < 2; i++) {
+		set_data(&vm, i, DATA + 8 * i);
+		guest_start(&vm.g, i);
+	}
+	REQUIRE(trap_waiters(vm.rig.fd, 2));
+	CHECK_EQ(trap_event(vm.rig.context).offset, DATA);
+	CHECK(trap_quiet(vm.rig.context));
+	resolve(&vm, DATA);
+	for (int i = 0; i < 2; i++)
+		check_port(guest_join(&vm.g, i, 10), word(DATA + 8 * i));
+	CHECK_EQ(xgmem_stats(vm.rig.fd).events, 1);
+	guest_destroy(&vm.g);
+}
+
+TEST(two_vcpus_two_pages)
+{
+	struct vm vm;
+	uint64_t seen = 0;
+
+	make_vm(&vm, 2, reads, GUEST_CODE_SIZE(reads));
+	REQUIRE_OK(gmem_copy(vm.rig.fd, 0, DATA, image, 0));
+	REQUIRE_OK(gmem_copy(vm.rig.fd, DATA2 + page_size(), SIZE - DATA2 - page_size(),
+			     image + DATA2 + page_size(), 0));
+	for (int i = 0; i < 2; i++) {
+		set_data(&vm, i, i ? DATA2 : DATA);
+		guest_start(&vm.g, i);
+	}
+	REQUIRE(trap_waiters(vm.rig.fd, 2));
+	for (int i = 0; i < 2; i++)
+		seen |= trap_event(vm.rig.context).offset;
+	CHECK_EQ(seen, DATA | DATA2);
+	resolve(&vm, DATA2);
+	check_port(guest_join(&vm.g, 1, 10), word(DATA2));
+	CHECK(!guest_join(&vm.g, 0, 0.05));
+	resolve(&vm, DATA);
+	check_port(guest_join(&vm.g, 0, 10), word(DATA));
+	guest_destroy(&vm.g);
+}
+
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+/* Whether the waiting vCPU comes back with EINTR for a signal; it runs and waits again then. */
+static bool kick(struct vm *vm)
+{
+	const struct guest_exit *e;
+
+	REQUIRE_EQ(pthread_kill(vm->g.vcpus[0].thread, SIGUSR1), 0);
+	e = guest_join(&vm->g, 0, 0.5);
+	if (!e)
+		return false;
+	CHECK_EQ(e->err, EINTR);
+	CHECK_EQ(xgmem_stats(vm->rig.fd).waiters, 0);
+	guest_start(&vm->g, 0);
+	CHECK_EQ(trap_event(vm->rig.context).offset, DATA);
+	return true;
+}
+
+/* A VMM stops its vCPUs with signals. Kernels of before KVM learnt to break off go on waiting. */
+TEST(signal_brings_the_vcpu_back)
+{
+	struct sigaction sa = { .sa_handler = nothing };
+	const struct guest_exit *e;
+	struct vm vm;
+	bool back;
+
+	REQUIRE_OK(sigaction(SIGUSR1, &sa, NULL));
+	make_vm(&vm, 1, reads, GUEST_CODE_SIZE(reads));
+	set_data(&vm, 0, DATA);
+	provide_but(&vm, DATA);
+	guest_start(&vm.g, 0);
+	CHECK_EQ(trap_event(vm.rig.context).offset, DATA);
+	back = kick(&vm);
+	/* So it does after it was woken for nothing. */
+	CHECK_OK(gmem_wake(vm.rig.fd, DATA, page_size()));
+	CHECK_EQ(trap_event(vm.rig.context).offset, DATA);
+	if (back)
+		CHECK(kick(&vm));
+	resolve(&vm, DATA);
+	e = guest_join(&vm.g, 0, 10);
+	if (e && e->err == EINTR)
+		e = guest_run(&vm.g, 0);
+	check_port(e, word(DATA));
+	guest_destroy(&vm.g);
+	if (!back)
+		SKIP("KVM of this kernel does not break off for a signal");
+}
+
+TEST(killed_while_the_guest_waits)
+{
+	int context = xgmem_context(), ready[2], status;
+	pid_t child;
+	char byte;
+
+	if (access("/dev/kvm", F_OK))
+		SKIP("this machine has no KVM");
+	REQUIRE_OK(pipe2(ready, O_CLOEXEC));
+	child = REQUIRE_OK(fork());
+	if (!child) {
+		struct vm vm;
+
+		make_vm(&vm, 2, reads, GUEST_CODE_SIZE(reads));
+		provide_but(&vm, DATA);
+		REQUIRE_OK(gmem_unwatch(vm.rig.fd, 0, SIZE));
+		REQUIRE_OK(gmem_watch(vm.rig.fd, context, 0, SIZE, GMEMFD_MODE_MISSING, 0, GMEMFD_POLICY_HOLD));
+		for (int i = 0; i < 2; i++) {
+			set_data(&vm, i, DATA);
+			guest_start(&vm.g, i);
+		}
+		REQUIRE(trap_waiters(vm.rig.fd, 2));
+		REQUIRE_EQ(write(ready[1], "", 1), 1);
+		for (;;)
+			pause();
+	}
+	REQUIRE_EQ(read(ready[0], &byte, 1), 1);
+	CHECK_EQ(trap_event(context).offset, DATA);
+	REQUIRE_OK(kill(child, SIGKILL));
+	status = child_wait(child, 10);
+	REQUIRE(status != -1);
+	CHECK_EQ(WTERMSIG(status), SIGKILL);
+	CHECK(trap_quiet(context));
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A small KVM guest for tests: memory slots over any host memory, vCPUs in real mode or in 64-bit mode with
+ * paging, a blob of code, and what made the vCPU come back. What goes wrong ends the case; a machine without KVM
+ * skips it.
+ *
+ *	GUEST_CODE(adds, ".code16", "addw %bx, %ax; movw $0x10, %dx; outw %ax, %dx; hlt");
+ *
+ *	guest_create(&g);
+ *	guest_add_memory(&g, 0, memory, size);
+ *	guest_add_vcpu(&g);
+ *	memcpy(memory + 0x1000, adds, GUEST_CODE_SIZE(adds));
+ *	guest_real_mode(&g, 0, 0x1000);
+ *	CHECK_EQ(guest_run(&g, 0)->exit, KVM_EXIT_IO);
+ *
+ * Memory that traps must not be written by the library behind the test's back: it writes nowhere but into buffers
+ * that it is given.
+ */
+#ifndef GMEMFD_TESTS_GUEST_H
+#define GMEMFD_TESTS_GUEST_H
+
+#include "tap.h"
+
+#include <linux/kvm.h>
+
+#define GUEST_MAX_VCPUS 16
+#define GUEST_MAX_SLOTS 32
+
+/* Why KVM_RUN came back. */
+struct guest_exit {
+	int err;		/* errno of KVM_RUN: 0, EINTR, EFAULT, ... */
+	int exit;		/* KVM_EXIT_*, also set where err is EFAULT; -1 if err is another */
+	uint16_t port;		/* KVM_EXIT_IO */
+	bool is_write;		/* KVM_EXIT_IO, KVM_EXIT_MMIO */
+	uint64_t gpa;		/* KVM_EXIT_MMIO */
+	uint64_t value;		/* what was written, by either; where read, put the answer in with guest_answer() */
+};
+
+struct guest_vcpu {
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	struct guest_exit last;
+};
+
+struct guest {
+	int kvm;
+	int vm;
+	int nr_vcpus;
+	size_t run_size;
+	struct guest_vcpu vcpus[GUEST_MAX_VCPUS];
+	struct kvm_userspace_memory_region slots[GUEST_MAX_SLOTS];
+	int nr_slots;
+};
+
+void guest_create(struct guest *g);
+void guest_destroy(struct guest *g);
+
+/* Returns the slot's number. Flags as of struct kvm_userspace_memory_region. */
+int guest_add_memory(struct guest *g, uint64_t gpa, void *host, size_t len);
+int guest_add_memory_flags(struct guest *g, uint64_t gpa, void *host, size_t len, uint32_t flags);
+void guest_remove_memory(struct guest *g, int slot);
+
+/* Returns the vCPU's number, from 0. */
+int guest_add_vcpu(struct guest *g);
+
+/* Start in real mode, flat, at a guest physical address below 64 KiB. All other registers are 0. */
+void guest_real_mode(struct guest *g, int vcpu, uint16_t ip);
+
+/*
+ * Page tables that map the first 4 GiB one to one with 2 MiB pages, written to a buffer of GUEST_TABLES_SIZE
+ * that the guest will see at gpa (aligned to a page).
+ */
+#define GUEST_TABLES_SIZE (6 * 4096)
+void guest_build_tables(void *buf, uint64_t gpa);
+
+/* Start in 64-bit mode, ring 0, with these tables. No IDT: any exception is KVM_EXIT_SHUTDOWN. */
+void guest_long_mode(struct guest *g, int vcpu, uint64_t tables_gpa, uint64_t rip, uint64_t rsp);
+
+struct kvm_regs guest_get_regs(struct guest *g, int vcpu);
+void guest_set_regs(struct guest *g, int vcpu, const struct kvm_regs *regs);
+
+/* Run until it comes back; the result is valid until it is run again. */
+const struct guest_exit *guest_run(struct guest *g, int vcpu);
+
+/* The value that the read from a port or from MMIO, which it came back for, is to see. */
+void guest_answer(struct guest *g, int vcpu, uint64_t value);
+
+/* The same in a thread of its own; join within so many seconds (times TEST_SLOW), NULL if it still runs. */
+void guest_start(struct guest *g, int vcpu);
+const struct guest_exit *guest_join(struct guest *g, int vcpu, double seconds);
+
+/* A figure of the VM's directory in debugfs (pages_2m, pages_4k, ...); -1 if this kernel has none of that name. */
+long long guest_stat(struct guest *g, const char *name);
+
+/* Guest code: bits is ".code16" or ".code64", text is assembler in AT&T syntax. Position independent, please. */
+#define GUEST_CODE(name, bits, text)						\
+	extern const unsigned char name[], name##_end[];			\
+	__asm__(".pushsection .rodata\n"					\
+		#name ":\n" bits "\n" text "\n"					\
+		#name "_end:\n"							\
+		".code64\n"							\
+		".popsection\n")
+#define GUEST_CODE_SIZE(name) ((size_t)(name##_end - (name)))
+
+#endif

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Compiles what runs in the guest: init, the harness, the test programs and the benchmark programs, all static.
+# Run by `run` inside the root trixie, from the top of the tree; not part of the Makefile for people.
+
+OUT := build
+GROUPS := uapi gmem trap uffd kvm stress fail
+CFLAGS := -std=gnu11 -O2 -g0 -D_GNU_SOURCE -Wall -Wextra -Werror -Wmissing-prototypes -Wno-unused-parameter \
+	-pthread -Iinclude/uapi -Iinclude -Itests/lib -MMD -MP
+
+lib-src := $(wildcard tests/lib/*.c)
+lib-obj := $(lib-src:tests/lib/%.c=$(OUT)/tests.lib/%.o)
+lib := $(OUT)/tests.lib/libtests.a
+
+tests := $(foreach g,$(GROUPS),$(patsubst tests/$(g)/%.c,$(OUT)/tests/$(g)-%,$(wildcard tests/$(g)/*.c)))
+bench := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/*.c))
+wall := $(patsubst tests/wall/%.c,$(OUT)/wall/%,$(wildcard tests/wall/*.c))
+demo := $(patsubst demo/%.c,$(OUT)/demo/%,$(wildcard demo/*.c))
+examples := $(OUT)/examples/uffd-memfd $(OUT)/examples/uffd-gmemfd
+
+all: $(OUT)/init $(tests) $(bench) $(wall) $(demo) $(examples) prune
+
+$(OUT)/init: tests/qemu/init.c tests/qemu/tests.mk
+	@mkdir -p $(@D)
+	gcc $(CFLAGS) -MF $@.d -static -s $< -o $@
+
+$(OUT)/tests.lib/%.o: tests/lib/%.c tests/qemu/tests.mk
+	@mkdir -p $(@D)
+	gcc $(CFLAGS) -c $< -o $@
+
+$(lib): $(lib-obj)
+	rm -f $@
+	ar rcs $@ $^
+
+# $(1) the program, $(2) its source
+define program
+$(1): $(2) $(lib) tests/qemu/tests.mk
+	@mkdir -p $(OUT)/tests $(OUT)/bench $(OUT)/demo $(OUT)/wall $(OUT)/tests.dep
+	gcc $(CFLAGS) -MF $(OUT)/tests.dep/$(notdir $(1)).d -static -s $(2) $$(objects) $(lib) -o $(1).new
+	mv $(1).new $(1)
+endef
+$(foreach g,$(GROUPS),$(foreach s,$(wildcard tests/$(g)/*.c),\
+	$(eval $(call program,$(OUT)/tests/$(g)-$(basename $(notdir $(s))),$(s)))))
+$(foreach s,$(wildcard tests/bench/*.c),\
+	$(eval $(call program,$(OUT)/bench/$(basename $(notdir $(s))),$(s))))
+$(foreach s,$(wildcard tests/wall/*.c),\
+	$(eval $(call program,$(OUT)/wall/$(basename $(notdir $(s))),$(s))))
+$(foreach s,$(wildcard demo/*.c),\
+	$(eval $(call program,$(OUT)/demo/$(basename $(notdir $(s))),$(s))))
+
+# An example is compiled as somebody would who has found it, from one source for the kernel and for gmemfd, and once more
+# becomes a part of the test that runs both.
+$(OUT)/examples/uffd-memfd.o: variant :=
+$(OUT)/examples/uffd-gmemfd.o: variant := -DGMEMFD -Iinclude/uapi
+$(examples:%=%.o): examples/uffd.c tests/qemu/tests.mk
+	@mkdir -p $(@D)
+	gcc -std=gnu11 -O2 -Wall -Wextra -Werror -pthread $(variant) -MMD -MP -c $< -o $@
+
+$(examples): %: %.o
+	gcc -pthread -static -s $< -o $@
+
+$(OUT)/examples/%.part.o: $(OUT)/examples/uffd-%.o
+	objcopy --redefine-sym main=example_$* $< $@
+
+$(OUT)/tests/uffd-example: objects := $(OUT)/examples/memfd.part.o $(OUT)/examples/gmemfd.part.o
+$(OUT)/tests/uffd-example: $(OUT)/examples/memfd.part.o $(OUT)/examples/gmemfd.part.o
+
+broken := $(patsubst tests/qemu/selfproof/programs/%.c,$(OUT)/selfproof/programs/%,$(wildcard tests/qemu/selfproof/programs/*.c))
+selfproof: $(broken)
+$(broken): $(OUT)/selfproof/programs/%: tests/qemu/selfproof/programs/%.c $(lib) tests/qemu/tests.mk
+	@mkdir -p $(@D) $(OUT)/tests.dep
+	gcc $(CFLAGS) -MF $(OUT)/tests.dep/selfproof-$*.d -static -s $< $(lib) -o $@
+
+# A test whose source is gone must not run any more.
+.PHONY: all prune selfproof
+prune:
+	@rm -f $(filter-out $(tests),$(wildcard $(OUT)/tests/*)) $(filter-out $(bench),$(wildcard $(OUT)/bench/*))
+
+.DELETE_ON_ERROR:
+-include $(wildcard $(OUT)/tests.lib/*.d $(OUT)/tests.dep/*.d $(OUT)/examples/*.d $(OUT)/init.d)
