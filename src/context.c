@@ -43,11 +43,15 @@ static void gmem_record_fault(union gmem_record *record,
 	memset(record, 0, sizeof(*record));
 	if (!context->mm) {
 		event->type = GMEMFD_EVENT_FAULT;
-		event->flags = waiter->flags;
+		event->flags = waiter->flags | waiter->where.flags;
 		event->offset = (u64)waiter->granule << PAGE_SHIFT;
 		event->len = gmem_granule_pages(waiter->gmem) << PAGE_SHIFT;
 		event->cookie = waiter->cookie;
 		event->tid = waiter->tid;
+		event->slot = waiter->where.slot;
+		event->gpa = waiter->where.gpa;
+		event->vm = waiter->where.vm;
+		event->vcpu = waiter->where.vcpu;
 		return;
 	}
 	msg->event = UFFD_EVENT_PAGEFAULT;
@@ -250,6 +254,8 @@ static const struct file_operations gmem_context_fops = {
 	.owner = THIS_MODULE,
 	.read_iter = gmem_context_read_iter,
 	.poll = gmem_context_poll,
+	.unlocked_ioctl = gmem_context_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
 	.release = gmem_context_release,
 #ifdef CONFIG_PROC_FS
 	.show_fdinfo = gmem_context_show_fdinfo,

@@ -20,6 +20,9 @@ union gmem_small_args {
 	struct gmemfd_attach attach;
 	struct gmemfd_policy policy;
 	struct gmemfd_resolve resolve;
+	struct gmemfd_bind bind;
+	struct gmemfd_bindings bindings;
+	struct gmemfd_vcpu_fault vcpu_fault;
 };
 
 union gmem_args {
@@ -35,12 +38,14 @@ union gmem_args {
  * @write: whether the descriptor must be open for writing
  * @fn: does it; gets the object of the descriptor and the struct. What it changes in
  *      a struct of a command that writes goes back to user space, also on errors
+ * @fn_user: instead of @fn: gets the file, and where the struct is in user space, too
  */
 struct gmem_cmd {
 	unsigned int cmd;
 	u32 size;
 	bool write;
 	long (*fn)(void *object, void *args);
+	long (*fn_user)(struct file *file, void *args, void __user *uargs);
 };
 
 static long gmem_ioctl_info(void *object, void *args);
@@ -129,8 +134,31 @@ static long gmem_ioctl_resolve(void *object, void *args)
 	return gmem_resolve_many(object, args);
 }
 
+static long gmem_ioctl_bind(struct file *file, void *args, void __user *uargs)
+{
+	return gmem_kvm_bind(file, args, uargs);
+}
+
+static long gmem_ioctl_unbind(struct file *file, void *args, void __user *uargs)
+{
+	return gmem_kvm_unbind(file, args, uargs);
+}
+
+static long gmem_ioctl_bindings(void *object, void *args)
+{
+	return gmem_kvm_bindings(object, args);
+}
+
+static long gmem_ioctl_vcpu_fault(void *object, void *args)
+{
+	return gmem_kvm_vcpu_fault(object, args);
+}
+
 #define GMEM_CMD(_cmd, _type, _write, _fn) \
 	{ .cmd = _cmd, .size = sizeof(struct _type), .write = _write, .fn = _fn }
+#define GMEM_CMD_USER(_cmd, _type, _write, _fn) \
+	{ .cmd = _cmd, .size = sizeof(struct _type), .write = _write, \
+	  .fn_user = _fn }
 
 static const struct gmem_cmd gmem_dev_cmds[] = {
 	GMEM_CMD(GMEMFD_INFO, gmemfd_info, false, gmem_ioctl_info),
@@ -152,6 +180,14 @@ static const struct gmem_cmd gmem_file_cmds[] = {
 	GMEM_CMD(GMEMFD_WAKE, gmemfd_range, true, gmem_ioctl_wake),
 	GMEM_CMD(GMEMFD_FILL, gmemfd_range, true, gmem_ioctl_fill),
 	GMEM_CMD(GMEMFD_RESOLVE, gmemfd_resolve, true, gmem_ioctl_resolve),
+	GMEM_CMD_USER(GMEMFD_BIND, gmemfd_bind, true, gmem_ioctl_bind),
+	GMEM_CMD_USER(GMEMFD_UNBIND, gmemfd_bind, true, gmem_ioctl_unbind),
+	GMEM_CMD(GMEMFD_BINDINGS, gmemfd_bindings, false, gmem_ioctl_bindings),
+};
+
+static const struct gmem_cmd gmem_context_cmds[] = {
+	GMEM_CMD(GMEMFD_VCPU_FAULT, gmemfd_vcpu_fault, false,
+		 gmem_ioctl_vcpu_fault),
 };
 
 static u64 gmem_cmd_mask(const struct gmem_cmd *cmds, size_t nr)
@@ -172,18 +208,22 @@ static long gmem_ioctl_info(void *object, void *args)
 	info->abi = GMEMFD_ABI_VERSION;
 	info->features = (IS_ENABLED(CONFIG_MEMCG) ? GMEMFD_FEATURE_MEMCG : 0) |
 			 (FAULT_FLAG_VMA_LOCK ? GMEMFD_FEATURE_VMA_LOCK : 0) |
-			 GMEMFD_FEATURE_USERFAULTFD;
+			 GMEMFD_FEATURE_USERFAULTFD |
+			 (IS_ENABLED(CONFIG_KVM) ? GMEMFD_FEATURE_KVM : 0);
 	info->device_cmds = gmem_cmd_mask(gmem_dev_cmds,
 					  ARRAY_SIZE(gmem_dev_cmds));
 	info->file_cmds = gmem_cmd_mask(gmem_file_cmds,
 					ARRAY_SIZE(gmem_file_cmds));
-	info->context_cmds = 0;
+	info->context_cmds = gmem_cmd_mask(gmem_context_cmds,
+					   ARRAY_SIZE(gmem_context_cmds));
 	info->create_flags = GMEMFD_CREATE_ALL;
 	info->watch_modes = GMEMFD_MODE_ALL;
 	info->policies = BIT_ULL(GMEMFD_POLICY_DEFAULT) |
 			 BIT_ULL(GMEMFD_POLICY_RELEASE) |
 			 BIT_ULL(GMEMFD_POLICY_POISON) |
 			 BIT_ULL(GMEMFD_POLICY_HOLD);
+	info->watch_flags = gmem_kvm_watch_flags();
+	info->bind_flags = IS_ENABLED(CONFIG_KVM) ? GMEMFD_BIND_ALL : 0;
 	info->range_flags = GMEMFD_RANGE_ALL;
 	info->max_bytes = gmem_max_bytes();
 	info->huge_size = gmem_huge_possible() ? PMD_SIZE : 0;
@@ -198,8 +238,8 @@ static long gmem_ioctl_info(void *object, void *args)
  * is written than the caller has room for.
  */
 static __always_inline long gmem_ioctl_row(const struct gmem_cmd *row,
-					   void *object, void __user *uargs,
-					   void *args)
+					   struct file *file, void *object,
+					   void __user *uargs, void *args)
 {
 	u32 size;
 	long ret;
@@ -216,7 +256,7 @@ static __always_inline long gmem_ioctl_row(const struct gmem_cmd *row,
 	/* The caller may have changed it between the two reads. */
 	*(u32 *)args = size;
 
-	ret = row->fn(object, args);
+	ret = row->fn ? row->fn(object, args) : row->fn_user(file, args, uargs);
 	if (_IOC_DIR(row->cmd) & _IOC_READ &&
 	    copy_to_user(uargs, args, min(size, row->size)))
 		return -EFAULT;
@@ -224,20 +264,22 @@ static __always_inline long gmem_ioctl_row(const struct gmem_cmd *row,
 }
 
 /* Apart, since clearing a large struct costs each call of all commands. */
-static noinline long gmem_ioctl_large(const struct gmem_cmd *row, void *object,
+static noinline long gmem_ioctl_large(const struct gmem_cmd *row,
+				      struct file *file, void *object,
 				      void __user *uargs)
 {
 	union gmem_args args;
 
-	return gmem_ioctl_row(row, object, uargs, &args);
+	return gmem_ioctl_row(row, file, object, uargs, &args);
 }
 
-static noinline long gmem_ioctl_small(const struct gmem_cmd *row, void *object,
+static noinline long gmem_ioctl_small(const struct gmem_cmd *row,
+				      struct file *file, void *object,
 				      void __user *uargs)
 {
 	union gmem_small_args args;
 
-	return gmem_ioctl_row(row, object, uargs, &args);
+	return gmem_ioctl_row(row, file, object, uargs, &args);
 }
 
 static long gmem_ioctl(const struct gmem_cmd *cmds, size_t nr, struct file *file,
@@ -253,8 +295,8 @@ static long gmem_ioctl(const struct gmem_cmd *cmds, size_t nr, struct file *file
 		if (row->write && !(file->f_mode & FMODE_WRITE))
 			return -EBADF;
 		if (row->size > sizeof(union gmem_small_args))
-			return gmem_ioctl_large(row, object, uargs);
-		return gmem_ioctl_small(row, object, uargs);
+			return gmem_ioctl_large(row, file, object, uargs);
+		return gmem_ioctl_small(row, file, object, uargs);
 	}
 	return -ENOTTY;
 }
@@ -281,6 +323,20 @@ long gmem_file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	return gmem_ioctl(gmem_file_cmds, ARRAY_SIZE(gmem_file_cmds), file,
 			  gmem_of(file_inode(file)), cmd, (void __user *)arg);
+}
+
+/**
+ * gmem_context_ioctl - the ioctls of a context of file scope
+ * @file: the context
+ * @cmd: GMEMFD_*
+ * @arg: address of the struct
+ *
+ * Return: 0 or -errno, as told in the uapi header.
+ */
+long gmem_context_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return gmem_ioctl(gmem_context_cmds, ARRAY_SIZE(gmem_context_cmds), file,
+			  file->private_data, cmd, (void __user *)arg);
 }
 
 static const struct file_operations gmem_dev_fops = {

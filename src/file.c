@@ -56,6 +56,8 @@ static int gmem_read_wait(struct gmem *gmem, pgoff_t index, bool nowait)
 	case GMEM_ACCESS_NO_HANDLER:
 		return -EIO;
 	case GMEM_ACCESS_TRAP:
+	/* Not without a vCPU. */
+	case GMEM_ACCESS_EXIT:
 		break;
 	}
 	if (nowait)
@@ -400,6 +402,7 @@ static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "gmemfd-waiters:\t%llu\n", stats.waiters);
 	seq_printf(m, "gmemfd-watches:\t%llu\n", stats.watches);
 	seq_printf(m, "gmemfd-orphans:\t%llu\n", stats.orphans);
+	seq_printf(m, "gmemfd-bindings:\t%llu\n", stats.bindings);
 	seq_printf(m, "gmemfd-faults-zero:\t%llu\n", stats.faults_zero);
 	seq_printf(m, "gmemfd-faults-missing:\t%llu\n", stats.faults_missing);
 	seq_printf(m, "gmemfd-faults-minor:\t%llu\n", stats.faults_minor);
@@ -420,8 +423,17 @@ static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 }
 #endif
 
+/* Opened again, by its path in /proc. */
+static int gmem_open(struct inode *inode, struct file *file)
+{
+	/* read() can be told not to wait. */
+	file->f_mode |= FMODE_NOWAIT;
+	return 0;
+}
+
 const struct file_operations gmem_fops = {
 	.owner = THIS_MODULE,
+	.open = gmem_open,
 	.llseek = gmem_llseek,
 	.read_iter = gmem_read_iter,
 	.write_iter = gmem_write_iter,

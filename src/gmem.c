@@ -39,6 +39,8 @@ static struct inode *gmem_alloc_inode(struct super_block *sb)
 	gmem->watches = RB_ROOT_CACHED;
 	xa_init_flags(&gmem->poison, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&gmem->maps);
+	INIT_LIST_HEAD(&gmem->bindings);
+	gmem->nr_bindings = 0;
 	atomic_set(&gmem->nr_waiters, 0);
 	gmem->nr_watches = 0;
 	gmem->nr_orphans = 0;
@@ -57,6 +59,7 @@ static void gmem_evict_inode(struct inode *inode)
 	struct gmem *gmem = gmem_of(inode);
 
 	gmem_watch_file_gone(gmem);
+	gmem_kvm_file_gone(gmem);
 	truncate_inode_pages_final(inode->i_mapping);
 	clear_inode(inode);
 	WARN_ON_ONCE(atomic_read(&gmem->nr_waiters));
@@ -217,7 +220,7 @@ static struct file *gmem_file(const struct gmemfd_create *args)
 		return file;
 	}
 	/* open() sets these, but nobody opened it. */
-	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE;
+	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE | FMODE_NOWAIT;
 	return file;
 }
 
@@ -301,12 +304,14 @@ void gmem_stats(struct gmem *gmem, struct gmemfd_stats *stats)
 	stats->waiters = atomic_read(&gmem->nr_waiters);
 	stats->watches = READ_ONCE(gmem->nr_watches);
 	stats->orphans = READ_ONCE(gmem->nr_orphans);
+	stats->bindings = READ_ONCE(gmem->nr_bindings);
 	stats->poisoned = gmem_stat(gmem, GMEM_STAT_POISONED);
 	stats->punched = gmem_stat(gmem, GMEM_STAT_PUNCHED);
 	stats->faults_zero = gmem_stat(gmem, GMEM_STAT_FAULTS_ZERO);
 	stats->faults_missing = gmem_stat(gmem, GMEM_STAT_FAULTS_MISSING);
 	stats->faults_minor = gmem_stat(gmem, GMEM_STAT_FAULTS_MINOR);
 	stats->faults_sigbus = gmem_stat(gmem, GMEM_STAT_FAULTS_SIGBUS);
+	stats->vcpu_exits = gmem_stat(gmem, GMEM_STAT_VCPU_EXITS);
 	stats->events = gmem_stat(gmem, GMEM_STAT_EVENTS);
 	stats->copied = gmem_stat(gmem, GMEM_STAT_COPIED);
 	stats->zeroed = gmem_stat(gmem, GMEM_STAT_ZEROED);

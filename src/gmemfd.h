@@ -13,6 +13,9 @@
  *	gmem_bucket.lock	waiters of some pages
  *	gmem_context.lock	events of one context
  *
+ * gmem_kvm_mutex, of all bindings, is taken inside any of them but the folio lock
+ * and those below it, and takes none of them inside.
+ *
  * Mappings that come and go, and registrations, take gmem_watch_mutex inside
  * mmap_lock; mmap_lock is never taken inside it. gmem_map.lock is a leaf.
  *
@@ -38,6 +41,9 @@
  *			waiters that point at it are cleared in its release.
  * struct gmem_map	as long as a mapping of its file in its process is; holds
  *			neither.
+ * struct gmem_binding	until it is unbound, or its file, its VM's process, or its
+ *			memslot is found gone; readers see it in RCU sections.
+ * struct gmem_vm	as long as it has bindings; holds the VM, but not its process.
  * struct gmem_waiter	on the stack of the thread that waits, hashed while it
  *			may be woken. Only reached under its bucket's lock, which
  *			its owner takes once more before the stack goes.
@@ -58,6 +64,7 @@
 #include <linux/wait.h>
 #include <linux/xarray.h>
 
+struct kvm_vcpu;
 struct mem_cgroup;
 struct seq_file;
 
@@ -70,6 +77,7 @@ enum gmem_stat {
 	GMEM_STAT_FAULTS_MISSING,
 	GMEM_STAT_FAULTS_MINOR,
 	GMEM_STAT_FAULTS_SIGBUS,
+	GMEM_STAT_VCPU_EXITS,
 	GMEM_STAT_EVENTS,
 	GMEM_STAT_COPIED,
 	GMEM_STAT_ZEROED,
@@ -96,6 +104,8 @@ enum gmem_stat {
  * @poison: a value entry for each poisoned page. Changed under invalidate_lock,
  *          or, when memory breaks, under the folio's lock alone
  * @maps: list of struct gmem_map; locked as @watches
+ * @bindings: list of struct gmem_binding by id, under gmem_kvm_mutex
+ * @nr_bindings: entries of @bindings
  * @nr_waiters: threads hashed for this file
  * @nr_watches: entries of @watches
  * @nr_orphans: those without a context
@@ -111,6 +121,8 @@ struct gmem {
 	struct rb_root_cached watches;
 	struct xarray poison;
 	struct list_head maps;
+	struct list_head bindings;
+	unsigned int nr_bindings;
 	atomic_t nr_waiters;
 	unsigned int nr_watches;
 	unsigned int nr_orphans;
@@ -199,6 +211,7 @@ struct gmem_resolver {
  * @cookie: the handler's
  * @policy: what becomes of it when the handler goes; never DEFAULT, never
  *          RELEASE for an orphan
+ * @exits: a guest's access makes KVM_RUN fail instead of waiting
  */
 struct gmem_watch {
 	struct rb_node rb;
@@ -213,6 +226,7 @@ struct gmem_watch {
 	u64 modes;
 	u64 cookie;
 	u32 policy;
+	bool exits;
 };
 
 /**
@@ -264,6 +278,22 @@ struct gmem_context {
 #define GMEM_UFFD_READY		BIT_ULL(63)
 
 /**
+ * struct gmem_where - what an access was in a VM
+ * @flags: GMEMFD_FAULT_VM, _VCPU, _GUEST
+ * @slot: the memslot, as in struct gmemfd_event
+ * @vcpu: the vCPU's id
+ * @gpa: guest physical address of the page
+ * @vm: the VM's cookie
+ */
+struct gmem_where {
+	u32 flags;
+	u32 slot;
+	u32 vcpu;
+	u64 gpa;
+	u64 vm;
+};
+
+/**
  * struct gmem_waiter - a thread that waits for a page
  * @hash: in its bucket; unhashed when woken
  * @event: in @context->pending or @seen, when it stands for its granule
@@ -273,7 +303,8 @@ struct gmem_context {
  * @context: whose lists @event is in; NULL for none. Under the bucket's lock
  * @task: the thread
  * @flags: GMEMFD_FAULT_*
- * @address: mapping scope: where the access was
+ * @address: where the access was
+ * @where: what it was in a VM
  * @cookie: of @watch
  * @tid: the thread, in its own PID namespace
  * @woken: set once it is unhashed by somebody else
@@ -289,6 +320,7 @@ struct gmem_waiter {
 	struct task_struct *task;
 	u32 flags;
 	unsigned long address;
+	struct gmem_where where;
 	u64 cookie;
 	pid_t tid;
 	bool woken;
@@ -342,16 +374,22 @@ pgoff_t gmem_store_next(struct gmem *gmem, pgoff_t index, bool data);
 /* file.c: read, write and the like */
 extern const struct file_operations gmem_fops;
 
-/* map.c: mappings and their faults */
+/* fault.c: faults in mappings */
+vm_fault_t gmem_fault(struct vm_fault *vmf);
+vm_fault_t gmem_map_pages(struct vm_fault *vmf, pgoff_t start, pgoff_t end);
+bool gmem_map_present(struct mm_struct *mm, unsigned long address);
+long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
+		   unsigned long end);
+
+/* map.c: mappings, and what they have registered */
 int gmem_mmap(struct file *file, struct vm_area_struct *vma);
 struct gmem_map *gmem_map_of(struct vm_area_struct *vma);
 int gmem_map_make(struct vm_area_struct *vma);
 bool gmem_is_mapping(struct vm_area_struct *vma);
 bool gmem_map_poisoned(struct gmem_map *map, pgoff_t first, pgoff_t last);
 void gmem_map_cure(struct gmem_map *map, pgoff_t first, pgoff_t last);
-bool gmem_map_present(struct mm_struct *mm, unsigned long address);
-long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
-		   unsigned long end);
+bool gmem_map_covers(struct gmem *gmem, unsigned long address,
+		     unsigned long len, pgoff_t index);
 
 /* uffd.c: the UFFDIO_* ioctls */
 u64 gmem_uffd_ioctls(void);
@@ -365,7 +403,6 @@ struct gmem_watch *gmem_watch_first(struct gmem *gmem, pgoff_t first,
 				    pgoff_t last);
 struct gmem_watch *gmem_watch_mapped(struct gmem_map *map, pgoff_t first,
 				     pgoff_t last);
-struct gmem_resolver *gmem_watch_resolver(struct gmem_map *map);
 bool gmem_watch_minor(struct gmem_map *map, pgoff_t first, pgoff_t last);
 int gmem_watch_register(struct gmem_map *map, pgoff_t first, pgoff_t last,
 			pgoff_t index, struct gmem_context *context, u64 modes);
@@ -380,9 +417,10 @@ void gmem_watch_context_gone(struct gmem_context *context);
 void gmem_watch_file_gone(struct gmem *gmem);
 
 /*
- * What an access meets that finds no page it may have: one by now; one that is
- * mapped by now; a hole that nobody watches; poison; a watch whose handler is gone
- * for good, or does not want to know; a trap.
+ * access.c: what an access meets that finds no page it may have: one by now; one that
+ * is mapped by now; a hole that nobody watches; poison; a watch whose handler is gone
+ * for good, or does not want to know; a trap; a trap that is not to be waited for, but
+ * told the vCPU's thread.
  */
 enum gmem_access {
 	GMEM_ACCESS_AGAIN,
@@ -391,6 +429,7 @@ enum gmem_access {
 	GMEM_ACCESS_POISON,
 	GMEM_ACCESS_NO_HANDLER,
 	GMEM_ACCESS_TRAP,
+	GMEM_ACCESS_EXIT,
 };
 
 /**
@@ -399,7 +438,10 @@ enum gmem_access {
  * @index: the page
  * @flags: GMEMFD_FAULT_*, without MINOR
  * @map: what the mapping has registered; NULL for nothing, and for no mapping
- * @address: with @map: where the access was, in bytes
+ * @address: of a mapping: where the access was, in bytes
+ * @where: what it was in a VM
+ * @vcpu: the vCPU that the thread runs; NULL for none
+ * @exits: it is the guest's access, and KVM_RUN can be made to fail
  * @mapped: with @map: whether the page is in the page table by now
  */
 struct gmem_touch {
@@ -408,11 +450,18 @@ struct gmem_touch {
 	u32 flags;
 	struct gmem_map *map;
 	unsigned long address;
+	struct gmem_where where;
+	struct kvm_vcpu *vcpu;
+	bool exits;
 	bool (*mapped)(struct gmem_touch *touch);
 };
 
+struct gmem_resolver *gmem_watch_resolver(struct gmem_map *map);
 enum gmem_access gmem_watch_access(struct gmem_touch *touch,
 				   struct gmem_waiter *waiter);
+bool gmem_watch_pending(struct gmem *gmem, pgoff_t index,
+			const struct gmem_context *context,
+			struct gmemfd_event *event);
 
 /* trap.c: waiters and their events */
 bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
@@ -485,8 +534,84 @@ long gmem_provide_all(struct gmem *gmem, pgoff_t first, pgoff_t last,
 long gmem_resolve(struct gmem *gmem, u32 op, struct gmemfd_range *range);
 long gmem_resolve_many(struct gmem *gmem, struct gmemfd_resolve *args);
 
+/* kvm.c, vcpu.c: bindings of memslots, and vCPUs. The only files that know KVM */
+#if IS_ENABLED(CONFIG_KVM)
+u64 gmem_kvm_watch_flags(void);
+void gmem_kvm_locate(struct gmem_touch *touch, struct mm_struct *mm,
+		     bool nowait);
+void gmem_kvm_probed(struct gmem_touch *touch, bool exits);
+void gmem_kvm_leave(struct gmem_touch *touch);
+long gmem_kvm_bind(struct file *file, struct gmemfd_bind *args,
+		   struct gmemfd_bind __user *uargs);
+long gmem_kvm_unbind(struct file *file, struct gmemfd_bind *args,
+		     struct gmemfd_bind __user *uargs);
+long gmem_kvm_bindings(struct gmem *gmem, struct gmemfd_bindings *args);
+long gmem_kvm_vcpu_fault(struct gmem_context *context,
+			 struct gmemfd_vcpu_fault *args);
+void gmem_kvm_file_gone(struct gmem *gmem);
+int gmem_kvm_init(void);
+void gmem_kvm_exit(void);
+#else
+static inline u64 gmem_kvm_watch_flags(void)
+{
+	return 0;
+}
+
+static inline void gmem_kvm_locate(struct gmem_touch *touch,
+				   struct mm_struct *mm, bool nowait)
+{
+}
+
+static inline void gmem_kvm_probed(struct gmem_touch *touch, bool exits)
+{
+}
+
+static inline void gmem_kvm_leave(struct gmem_touch *touch)
+{
+}
+
+static inline long gmem_kvm_bind(struct file *file, struct gmemfd_bind *args,
+				 struct gmemfd_bind __user *uargs)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline long gmem_kvm_unbind(struct file *file, struct gmemfd_bind *args,
+				   struct gmemfd_bind __user *uargs)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline long gmem_kvm_bindings(struct gmem *gmem,
+				     struct gmemfd_bindings *args)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline long gmem_kvm_vcpu_fault(struct gmem_context *context,
+				       struct gmemfd_vcpu_fault *args)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline void gmem_kvm_file_gone(struct gmem *gmem)
+{
+}
+
+static inline int gmem_kvm_init(void)
+{
+	return 0;
+}
+
+static inline void gmem_kvm_exit(void)
+{
+}
+#endif
+
 /* dev.c: /dev/gmemfd and all ioctls */
 long gmem_file_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+long gmem_context_ioctl(struct file *file, unsigned int cmd,
+			unsigned long arg);
 int gmem_dev_init(void);
 void gmem_dev_exit(void);
 

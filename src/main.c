@@ -16,9 +16,12 @@ static int __init gmemfd_init(void)
 	err = gmem_trap_init();
 	if (err)
 		return err;
-	err = gmem_init();
+	err = gmem_kvm_init();
 	if (err)
 		goto out_trap;
+	err = gmem_init();
+	if (err)
+		goto out_kvm;
 	/* Last: from here on there are users. */
 	err = gmem_dev_init();
 	if (err)
@@ -27,6 +30,8 @@ static int __init gmemfd_init(void)
 
 out_gmem:
 	gmem_exit();
+out_kvm:
+	gmem_kvm_exit();
 out_trap:
 	gmem_trap_exit();
 	return err;
@@ -36,6 +41,7 @@ static void __exit gmemfd_exit(void)
 {
 	gmem_dev_exit();
 	gmem_exit();
+	gmem_kvm_exit();
 	gmem_trap_exit();
 }
 

@@ -129,6 +129,7 @@ bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
 	waiter->task = current;
 	waiter->flags = flags;
 	waiter->address = touch->address;
+	waiter->where = touch->where;
 	waiter->cookie = watch->cookie;
 	waiter->tid = task_pid_vnr(current);
 	waiter->woken = false;

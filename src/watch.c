@@ -129,7 +129,7 @@ int gmem_watch_add(struct gmem *gmem, const struct gmemfd_watch *args)
 	struct gmem_watch *watch;
 	int err;
 
-	if (args->flags || args->pad || !args->modes ||
+	if (args->flags & ~gmem_kvm_watch_flags() || args->pad || !args->modes ||
 	    args->modes & ~GMEMFD_MODE_ALL || args->policy > GMEMFD_POLICY_HOLD)
 		return -EINVAL;
 	err = gmem_range_check(gmem, args->offset, args->len);
@@ -155,6 +155,7 @@ int gmem_watch_add(struct gmem *gmem, const struct gmemfd_watch *args)
 	watch->modes = args->modes;
 	watch->cookie = args->cookie;
 	watch->policy = args->policy ?: gmem->policy;
+	watch->exits = args->flags & GMEMFD_WATCH_VCPU_EXIT;
 
 	err = gmem_watch_lock(gmem);
 	if (err)
@@ -637,152 +638,4 @@ int gmem_watch_punch(struct gmem *gmem, pgoff_t first, pgoff_t last)
 		}
 	}
 	return 0;
-}
-
-/**
- * gmem_watch_resolver - what the current thread may map although it traps others
- * @map: the mappings
- *
- * Return: the range, which is the thread's own; NULL for none.
- */
-struct gmem_resolver *gmem_watch_resolver(struct gmem_map *map)
-{
-	struct gmem_resolver *resolver, *found = NULL;
-
-	if (list_empty_careful(&map->resolvers))
-		return NULL;
-	spin_lock(&map->lock);
-	list_for_each_entry(resolver, &map->resolvers, node) {
-		if (resolver->task == current)
-			found = resolver;
-	}
-	spin_unlock(&map->lock);
-	return found;
-}
-
-/* Whether the mapping has poison there; opening the page takes it away. */
-static bool gmem_watch_poisoned(struct gmem_touch *touch)
-{
-	pgoff_t page = touch->address >> PAGE_SHIFT;
-	struct gmem_resolver *resolver;
-
-	if (!gmem_map_poisoned(touch->map, page, page))
-		return false;
-	resolver = gmem_watch_resolver(touch->map);
-	return !resolver || page < resolver->first || page > resolver->last;
-}
-
-/* What the mapping has to say. Sets @minor where a page that is there traps. */
-static struct gmem_watch *gmem_watch_touched(struct gmem_touch *touch,
-					     enum gmem_state state, bool *minor)
-{
-	pgoff_t page = touch->address >> PAGE_SHIFT;
-	struct gmem_resolver *resolver;
-	struct gmem_watch *watch;
-
-	*minor = false;
-	watch = gmem_watch_mapped(touch->map, page, page);
-	if (!watch)
-		return NULL;
-	/* Whoever opens pages does not make any: one may just have been punched. */
-	if (state == GMEM_ABSENT)
-		return watch->modes & GMEMFD_MODE_MISSING ? watch : NULL;
-	resolver = gmem_watch_resolver(touch->map);
-	if (resolver && resolver->first <= page && page <= resolver->last)
-		return NULL;
-	*minor = state == GMEM_PRESENT && watch->modes & GMEMFD_MODE_MINOR;
-	return *minor ? watch : NULL;
-}
-
-/**
- * gmem_watch_access - what an access meets that found no page it may have
- * @touch: the access
- * @waiter: on the caller's stack; NULL when it cannot wait
- *
- * For GMEM_ACCESS_TRAP with a @waiter the handler has been told: the caller drops its
- * locks, sleeps with gmem_trap_sleep(), calls gmem_trap_leave(), and looks again.
- *
- * Return: what it meets. Any but TRAP may have changed when this returns.
- */
-enum gmem_access gmem_watch_access(struct gmem_touch *touch,
-				   struct gmem_waiter *waiter)
-{
-	struct address_space *mapping = touch->gmem->inode.i_mapping;
-	enum gmem_access access = GMEM_ACCESS_TRAP;
-	struct gmem *gmem = touch->gmem;
-	struct gmem_watch *watch = NULL;
-	u32 flags = touch->flags;
-	enum gmem_state state;
-	bool minor = false;
-	bool fresh;
-
-	filemap_invalidate_lock_shared(mapping);
-	state = gmem_store_state(gmem, touch->index);
-	if (touch->map && gmem_watch_poisoned(touch))
-		state = GMEM_POISONED;
-	if (touch->map)
-		watch = gmem_watch_touched(touch, state, &minor);
-	if (watch) {
-		if (watch->context->features & UFFD_FEATURE_SIGBUS ||
-		    (watch->context->user_only &&
-		     touch->flags & GMEMFD_FAULT_KERNEL)) {
-			access = GMEM_ACCESS_NO_HANDLER;
-			goto out;
-		}
-		goto trap;
-	}
-
-	watch = gmem_watch_find(gmem, touch->index);
-	switch (state) {
-	case GMEM_PRESENT:
-		access = GMEM_ACCESS_AGAIN;
-		goto out;
-	case GMEM_POISONED:
-		access = GMEM_ACCESS_POISON;
-		goto out;
-	case GMEM_ABSENT:
-		if (watch && watch->modes & GMEMFD_MODE_MISSING)
-			break;
-		access = GMEM_ACCESS_HOLE;
-		goto out;
-	case GMEM_CLOSED:
-		/* The end of a watch opens what it kept closed. */
-		if (WARN_ON_ONCE(!watch)) {
-			access = GMEM_ACCESS_NO_HANDLER;
-			goto out;
-		}
-		minor = true;
-		break;
-	}
-	if (!watch->context && watch->policy == GMEMFD_POLICY_POISON) {
-		access = GMEM_ACCESS_NO_HANDLER;
-		goto out;
-	}
-trap:
-	if (!waiter)
-		goto out;
-	if (minor)
-		flags |= GMEMFD_FAULT_MINOR;
-
-	fresh = gmem_trap_enter(waiter, watch, touch, flags);
-	/*
-	 * The second look: see the top of trap.c. For a page that traps though it
-	 * is present, the page table tells.
-	 */
-	if (state == GMEM_PRESENT && touch->mapped(touch))
-		access = GMEM_ACCESS_MAPPED;
-	else if (gmem_store_state(gmem, touch->index) != state)
-		access = GMEM_ACCESS_AGAIN;
-	if (access != GMEM_ACCESS_TRAP) {
-		gmem_trap_leave(waiter);
-		goto out;
-	}
-	if (fresh)
-		gmem_trap_announce(waiter);
-	gmem_count(gmem, minor ? GMEM_STAT_FAULTS_MINOR :
-				 GMEM_STAT_FAULTS_MISSING, 1);
-	trace_gmem_fault(waiter, touch->index);
-out:
-	filemap_invalidate_unlock_shared(mapping);
-	return access;
 }

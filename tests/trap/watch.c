@@ -29,7 +29,7 @@ static void check_cookies(const struct trap_rig *rig, const uint64_t *cookies, s
 		CHECK_EQ(event.offset, i * rig->granule);
 		CHECK_EQ(event.len, rig->granule);
 		CHECK_EQ(event.type, GMEMFD_EVENT_FAULT);
-		CHECK(all_bytes_are(event.reserved, sizeof(event.reserved), 0));
+		CHECK(all_bytes_are(&event.slot, sizeof(event) - offsetof(struct gmemfd_event, slot), 0));
 	}
 	CHECK_EQ(xgmem_stats(rig->fd).waiters, 0);
 	CHECK_EQ(xgmem_stats(rig->fd).allocated, 0);

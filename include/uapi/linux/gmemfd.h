@@ -88,6 +88,8 @@
  * @create_flags: out: GMEMFD_CREATE_* bits that are understood
  * @watch_modes: out: GMEMFD_MODE_* bits that are understood
  * @policies: out: bit N for policy number N
+ * @watch_flags: out: GMEMFD_WATCH_* bits that are understood and work here
+ * @bind_flags: out: GMEMFD_BIND_* bits that are understood
  * @range_flags: out: GMEMFD_RANGE_* bits that are understood
  * @max_bytes: out: the largest gmem file, in bytes
  * @huge_size: out: bytes of a granule with GMEMFD_CREATE_HUGE; 0 where this
@@ -109,6 +111,8 @@ struct gmemfd_info {
 	__aligned_u64 create_flags;
 	__aligned_u64 watch_modes;
 	__aligned_u64 policies;
+	__aligned_u64 watch_flags;
+	__aligned_u64 bind_flags;
 	__aligned_u64 range_flags;
 	__aligned_u64 max_bytes;
 	__aligned_u64 huge_size;
@@ -129,6 +133,8 @@ struct gmemfd_info {
  * for mappings of gmem files.
  */
 #define GMEMFD_FEATURE_USERFAULTFD	(1ULL << 2)
+/* Memslots of KVM can be bound: GMEMFD_BIND. */
+#define GMEMFD_FEATURE_KVM		(1ULL << 3)
 
 /*
  * What becomes of a watch when the last descriptor of its context closes.
@@ -209,10 +215,15 @@ struct gmemfd_context {
  * @len: bytes of the granule
  * @cookie: as given to GMEMFD_WATCH
  * @tid: the thread that faulted first, as numbered in its own PID namespace
+ * @slot: with GMEMFD_FAULT_VM: the memslot, as in struct gmemfd_bind
+ * @gpa: with GMEMFD_FAULT_VM: guest physical address of the page that was touched
+ * @vm: with GMEMFD_FAULT_VM: the VM's cookie, as given to GMEMFD_BIND
+ * @vcpu: with GMEMFD_FAULT_VCPU: the vCPU's id, as given to KVM_CREATE_VCPU
  * @reserved: 0
  *
- * One record stands for any number of threads that wait for a granule. A
- * fault that is woken without having been resolved is reported again.
+ * One record stands for any number of threads that wait for a granule; it
+ * describes the first. A fault that is woken without having been resolved is
+ * reported again. What is not told by a flag is 0.
  */
 struct gmemfd_event {
 	__u32 type;
@@ -221,7 +232,11 @@ struct gmemfd_event {
 	__aligned_u64 len;
 	__aligned_u64 cookie;
 	__u32 tid;
-	__u32 reserved[7];
+	__u32 slot;
+	__aligned_u64 gpa;
+	__aligned_u64 vm;
+	__u32 vcpu;
+	__u32 reserved;
 };
 
 #define GMEMFD_EVENT_FAULT	0x21
@@ -232,12 +247,26 @@ struct gmemfd_event {
 #define GMEMFD_FAULT_MINOR	(1U << 1)
 /* The kernel made the access on somebody's behalf. */
 #define GMEMFD_FAULT_KERNEL	(1U << 2)
+/*
+ * The access was to a bound memslot of a VM, by a thread of the VM's process or
+ * by KVM for it: @slot, @gpa and @vm are told. Where the memory is in several memslots,
+ * the one is told that was found first.
+ */
+#define GMEMFD_FAULT_VM		(1U << 3)
+/* The access was made by, or for, a vCPU of that VM: @vcpu is told. */
+#define GMEMFD_FAULT_VCPU	(1U << 4)
+/*
+ * The guest itself made the access. Without it and with GMEMFD_FAULT_VCPU KVM did,
+ * on its own account: kvmclock, the walk of page tables, the emulation of an
+ * instruction.
+ */
+#define GMEMFD_FAULT_GUEST	(1U << 5)
 
 /**
  * struct gmemfd_watch - ioctl(GMEMFD_WATCH) on a gmem file
  * @size: sizeof(struct gmemfd_watch)
  * @context: descriptor of a context
- * @flags: must be 0
+ * @flags: GMEMFD_WATCH_* bits
  * @offset: first byte of the range
  * @len: bytes of the range
  * @modes: GMEMFD_MODE_* bits, one at least
@@ -272,6 +301,18 @@ struct gmemfd_watch {
  */
 #define GMEMFD_MODE_MINOR	(1ULL << 1)
 #define GMEMFD_MODE_ALL		(GMEMFD_MODE_MISSING | GMEMFD_MODE_MINOR)
+
+/*
+ * A guest's access by a vCPU of a bound VM does not wait, and makes no record:
+ * KVM_RUN fails, and GMEMFD_VCPU_FAULT tells the fault. KVM_RUN fails with EFAULT or,
+ * where KVM has given the access to a thread of its own meanwhile (asynchronous
+ * page fault, with an interrupt controller in the kernel), with EINTR. The state of
+ * the guest is as if it had not tried; it tries again with the next KVM_RUN. Accesses
+ * of all others wait and make records as ever, those of KVM on its own account, and
+ * of its thread, among them. Without a context, the watch's policy decides for vCPUs
+ * too.
+ */
+#define GMEMFD_WATCH_VCPU_EXIT	(1ULL << 0)
 
 /**
  * struct gmemfd_range - ioctls on a range of a gmem file
@@ -448,10 +489,12 @@ struct gmemfd_policy {
  * @waiters: out: threads that wait now
  * @watches: out: watches there are
  * @orphans: out: watches without a context
+ * @bindings: out: memslots that are bound
  * @faults_zero: out: absent pages made zero by their first access
  * @faults_missing: out: waits for an absent page
  * @faults_minor: out: waits for a closed page
  * @faults_sigbus: out: accesses answered with SIGBUS
+ * @vcpu_exits: out: accesses of guests that made KVM_RUN fail for GMEMFD_VCPU_FAULT
  * @events: out: records made for contexts
  * @copied: out: bytes provided by COPY
  * @zeroed: out: bytes provided by ZERO
@@ -477,10 +520,12 @@ struct gmemfd_stats {
 	__aligned_u64 waiters;
 	__aligned_u64 watches;
 	__aligned_u64 orphans;
+	__aligned_u64 bindings;
 	__aligned_u64 faults_zero;
 	__aligned_u64 faults_missing;
 	__aligned_u64 faults_minor;
 	__aligned_u64 faults_sigbus;
+	__aligned_u64 vcpu_exits;
 	__aligned_u64 events;
 	__aligned_u64 copied;
 	__aligned_u64 zeroed;
@@ -494,5 +539,146 @@ struct gmemfd_stats {
 };
 
 #define GMEMFD_STATS	_IOWR(GMEMFD_IOC, 0x14, struct gmemfd_stats)
+
+/**
+ * DOC: KVM
+ *
+ * A memslot whose memory is a mapping of a gmem file needs nothing else to be
+ * demand-paged. *Binding* it to the file lets events say where in the guest
+ * the fault was, and who took it, and is what GMEMFD_WATCH_VCPU_EXIT needs.
+ *
+ * A binding is one memslot. It ends with GMEMFD_UNBIND, with the file, with the
+ * address space of the VM's process, and when the VM is found to have no
+ * descriptor any more; also when its memslot is found deleted or not to map the file
+ * as it did. A memslot that KVM has moved stays bound, at its new address. A VM
+ * stays until its bindings have ended, though not longer than its process.
+ */
+
+/**
+ * struct gmemfd_bind - ioctl(GMEMFD_BIND) and ioctl(GMEMFD_UNBIND) on a gmem file
+ * @size: sizeof(struct gmemfd_bind)
+ * @vm_fd: descriptor of a VM of KVM that belongs to the caller's process
+ * @flags: GMEMFD_BIND_* bits
+ * @offset: first byte in the file; a multiple of the page size. UNBIND: must be 0
+ * @vm: any value; comes back in each event as @vm. UNBIND: must be 0
+ * @slot: the memslot, as in struct kvm_userspace_memory_region: its address space in
+ *        bits 16 to 31
+ * @slot_flags: BIND with GMEMFD_BIND_SET: KVM_MEM_* flags of the memslot; else must be 0
+ * @gpa: guest physical address. UNBIND: must be 0
+ * @len: bytes of the memslot. UNBIND: must be 0
+ * @address: BIND, in: must be 0; out: where the memslot is mapped. UNBIND: must be 0
+ *
+ * BIND binds a memslot that is there: its address, its length and the mapping
+ * under it must be as told. With GMEMFD_BIND_SET it makes both: it maps the range
+ * for the caller and gives the mapping to the VM as a new memslot. What fails leaves
+ * neither.
+ *
+ * UNBIND ends a binding and leaves mapping and memslot alone. With
+ * GMEMFD_BIND_SET, for a binding made with it, it deletes the memslot and
+ * unmaps the range.
+ *
+ * The fields from @slot on are where the kernel keeps its struct
+ * kvm_userspace_memory_region while it calls KVM for GMEMFD_BIND_SET; what they hold
+ * after an error is not told.
+ *
+ * Errors beside the common ones: EBADF, @vm_fd is no VM; EPERM, the VM is another
+ * process's; ENOENT, there is no such memslot, UNBIND: it is not bound to this
+ * file; EEXIST, the memslot is bound already, with GMEMFD_BIND_SET: is there
+ * already; EINVAL, the memslot is not as told; EOPNOTSUPP, this kernel has no
+ * KVM or does not let modules near it. With GMEMFD_BIND_SET also what mmap(2) and
+ * KVM_SET_USER_MEMORY_REGION say.
+ */
+struct gmemfd_bind {
+	__u32 size;
+	__s32 vm_fd;
+	__aligned_u64 flags;
+	__aligned_u64 offset;
+	__aligned_u64 vm;
+	__u32 slot;
+	__u32 slot_flags;
+	__aligned_u64 gpa;
+	__aligned_u64 len;
+	__aligned_u64 address;
+};
+
+#define GMEMFD_BIND	_IOWR(GMEMFD_IOC, 0x15, struct gmemfd_bind)
+#define GMEMFD_UNBIND	_IOWR(GMEMFD_IOC, 0x16, struct gmemfd_bind)
+
+/* Map the range and set the memslot; UNBIND: undo both. */
+#define GMEMFD_BIND_SET		(1ULL << 0)
+/* With GMEMFD_BIND_SET: the mapping is private, a clone that writes for itself. */
+#define GMEMFD_BIND_PRIVATE	(1ULL << 1)
+#define GMEMFD_BIND_ALL		(GMEMFD_BIND_SET | GMEMFD_BIND_PRIVATE)
+
+/**
+ * struct gmemfd_binding - an entry of the list that GMEMFD_BINDINGS makes
+ * @id: of the binding; grows with each binding made
+ * @flags: GMEMFD_BIND_* bits it was made with
+ * @offset: first byte in the file
+ * @len: bytes of the memslot
+ * @vm: the VM's cookie
+ * @gpa: guest physical address of the memslot
+ * @address: where it is mapped in the process
+ * @slot: the memslot
+ * @pid: the process the VM belongs to, as the caller's PID namespace numbers it; 0 where
+ *       it does not
+ */
+struct gmemfd_binding {
+	__aligned_u64 id;
+	__aligned_u64 flags;
+	__aligned_u64 offset;
+	__aligned_u64 len;
+	__aligned_u64 vm;
+	__aligned_u64 gpa;
+	__aligned_u64 address;
+	__u32 slot;
+	__u32 pid;
+};
+
+/**
+ * struct gmemfd_bindings - ioctl(GMEMFD_BINDINGS) on a gmem file
+ * @size: sizeof(struct gmemfd_bindings)
+ * @nr: in: entries that there is room for; out: entries written
+ * @flags: must be 0
+ * @after: in: list bindings with a greater id than this; 0 begins
+ * @entries: address of an array of struct gmemfd_binding
+ * @entry_size: sizeof(struct gmemfd_binding); the stride of the array
+ * @pad: must be 0
+ *
+ * Lists the bindings of the file by their ids. @nr is less than there was room
+ * for only at the end. Works on any descriptor of the file.
+ */
+struct gmemfd_bindings {
+	__u32 size;
+	__u32 nr;
+	__aligned_u64 flags;
+	__aligned_u64 after;
+	__aligned_u64 entries;
+	__u32 entry_size;
+	__u32 pad;
+};
+
+#define GMEMFD_BINDINGS	_IOWR(GMEMFD_IOC, 0x17, struct gmemfd_bindings)
+
+/**
+ * struct gmemfd_vcpu_fault - ioctl(GMEMFD_VCPU_FAULT) on a context
+ * @size: sizeof(struct gmemfd_vcpu_fault)
+ * @vcpu_fd: descriptor of a vCPU
+ * @flags: must be 0
+ * @event: out: the fault
+ *
+ * Tells the access that made the last KVM_RUN of a vCPU fail, under a watch of this
+ * context with GMEMFD_WATCH_VCPU_EXIT. Ask after EFAULT and after EINTR; provide the
+ * page; run again. Errors beside the common ones: EBADF, @vcpu_fd is no vCPU;
+ * ENOENT, no page that still traps made it fail: run again.
+ */
+struct gmemfd_vcpu_fault {
+	__u32 size;
+	__s32 vcpu_fd;
+	__aligned_u64 flags;
+	struct gmemfd_event event;
+};
+
+#define GMEMFD_VCPU_FAULT	_IOWR(GMEMFD_IOC, 0x30, struct gmemfd_vcpu_fault)
 
 #endif /* _UAPI_LINUX_GMEMFD_H */
