@@ -229,3 +229,11 @@ check_symbols()
 	"$LINT/imports.pl" "$SUBJECT/src/compat/symbols.txt" "$imports" || echo "imports.pl failed"
 	rm "$imports"
 }
+
+# The table of docs/kvm.md is what the kernels say now.
+check_kvm_table()
+{
+	local page=$SUBJECT/docs/kvm.md
+	looked "$page"
+	diff <(sed -n '/^<!-- begin: /,/^<!-- end -->$/p' "$page" | sed '1d;$d') <("$LINT/kvm-table") || true
+}
