@@ -348,14 +348,15 @@ void gmem_trap_wake_watch(struct gmem_watch *watch, pgoff_t first, pgoff_t last)
 	gmem_wake(watch->gmem, first, last, watch);
 }
 
-/**
- * gmem_trap_orphan - the context of a watch goes away, its waiters stay
- * @watch: the watch; its context is about to be cleared
- *
- * Takes the events of the watch out of the context, also those that were
- * read. The caller holds invalidate_lock exclusive, so none is added.
+/*
+ * Calls @fn for each waiter of a watch, under its bucket's lock. The caller holds
+ * invalidate_lock exclusive, so none is added.
  */
-void gmem_trap_orphan(struct gmem_watch *watch)
+static void gmem_trap_each(struct gmem_watch *watch,
+			   void (*fn)(struct gmem_bucket *bucket,
+				      struct gmem_waiter *waiter,
+				      struct gmem_watch *tail),
+			   struct gmem_watch *tail)
 {
 	struct gmem_waiter *waiter;
 	unsigned long i;
@@ -372,10 +373,47 @@ void gmem_trap_orphan(struct gmem_watch *watch)
 		spin_lock(&bucket->lock);
 		hlist_for_each_entry(waiter, &bucket->waiters, hash) {
 			if (waiter->watch == watch)
-				gmem_unqueue_event(bucket, waiter);
+				fn(bucket, waiter, tail);
 		}
 		spin_unlock(&bucket->lock);
 	}
+}
+
+static void gmem_waiter_orphan(struct gmem_bucket *bucket,
+			       struct gmem_waiter *waiter,
+			       struct gmem_watch *tail)
+{
+	gmem_unqueue_event(bucket, waiter);
+}
+
+static void gmem_waiter_hand_over(struct gmem_bucket *bucket,
+				  struct gmem_waiter *waiter,
+				  struct gmem_watch *tail)
+{
+	if (waiter->granule >= tail->index)
+		waiter->watch = tail;
+}
+
+static void gmem_waiter_adopt(struct gmem_bucket *bucket,
+			      struct gmem_waiter *waiter,
+			      struct gmem_watch *tail)
+{
+	struct gmem_context *context = waiter->watch->context;
+
+	if (gmem_trap_alone(context) || !gmem_leader(bucket, waiter))
+		gmem_queue_event(waiter, context);
+}
+
+/**
+ * gmem_trap_orphan - the context of a watch goes away, its waiters stay
+ * @watch: the watch; its context is about to be cleared
+ *
+ * Takes the events of the watch out of the context, also those that were
+ * read. The caller holds invalidate_lock exclusive.
+ */
+void gmem_trap_orphan(struct gmem_watch *watch)
+{
+	gmem_trap_each(watch, gmem_waiter_orphan, NULL);
 }
 
 /**
@@ -387,26 +425,7 @@ void gmem_trap_orphan(struct gmem_watch *watch)
  */
 void gmem_trap_hand_over(struct gmem_watch *watch, struct gmem_watch *tail)
 {
-	struct gmem_waiter *waiter;
-	unsigned long i;
-
-	lockdep_assert_held_write(&watch->gmem->inode.i_mapping->invalidate_lock);
-	if (!atomic_read(&watch->gmem->nr_waiters))
-		return;
-	for (i = 0; i < gmem_nr_buckets(); i++) {
-		struct gmem_bucket *bucket = &gmem_buckets[i];
-
-		cond_resched();
-		if (hlist_empty(&bucket->waiters))
-			continue;
-		spin_lock(&bucket->lock);
-		hlist_for_each_entry(waiter, &bucket->waiters, hash) {
-			if (waiter->watch == watch &&
-			    waiter->granule >= tail->index)
-				waiter->watch = tail;
-		}
-		spin_unlock(&bucket->lock);
-	}
+	gmem_trap_each(watch, gmem_waiter_hand_over, tail);
 }
 
 /**
@@ -417,27 +436,7 @@ void gmem_trap_hand_over(struct gmem_watch *watch, struct gmem_watch *tail)
  */
 void gmem_trap_adopt(struct gmem_watch *watch)
 {
-	struct gmem_waiter *waiter;
-	unsigned long i;
-
-	lockdep_assert_held_write(&watch->gmem->inode.i_mapping->invalidate_lock);
-	if (!atomic_read(&watch->gmem->nr_waiters))
-		return;
-	for (i = 0; i < gmem_nr_buckets(); i++) {
-		struct gmem_bucket *bucket = &gmem_buckets[i];
-
-		cond_resched();
-		if (hlist_empty(&bucket->waiters))
-			continue;
-		spin_lock(&bucket->lock);
-		hlist_for_each_entry(waiter, &bucket->waiters, hash) {
-			if (waiter->watch == watch &&
-			    (gmem_trap_alone(watch->context) ||
-			     !gmem_leader(bucket, waiter)))
-				gmem_queue_event(waiter, watch->context);
-		}
-		spin_unlock(&bucket->lock);
-	}
+	gmem_trap_each(watch, gmem_waiter_adopt, NULL);
 	wake_up_all(&watch->context->wqh);
 }
 
