@@ -152,10 +152,11 @@ trap:
 		gmem_trap_leave(waiter);
 		goto out;
 	}
-	if (fresh)
-		gmem_trap_announce(waiter);
+	/* Whoever has read the event finds it counted. */
 	gmem_count(gmem, minor ? GMEM_STAT_FAULTS_MINOR :
 				 GMEM_STAT_FAULTS_MISSING, 1);
+	if (fresh)
+		gmem_trap_announce(waiter);
 	trace_gmem_fault(waiter, touch->index);
 out:
 	filemap_invalidate_unlock_shared(mapping);

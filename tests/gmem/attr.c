@@ -234,6 +234,7 @@ TEST(fdinfo_agrees_with_stats)
 	trap_result(&task);
 	trap_read(&task, map + ps);
 	trap_event(context);
+	REQUIRE(trap_waiters(fd, 1));
 
 	s = xgmem_stats(fd);
 	CHECK_EQ(s.waiters, 1);
