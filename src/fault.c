@@ -18,20 +18,32 @@ static u32 gmem_fault_flags(const struct vm_fault *vmf)
 }
 
 /*
- * Whether a process is gone but for those who look into its memory. A kernel
- * thread among them (KVM's for asynchronous page faults, vhost's) cannot be killed,
- * and what is left of the process waits for it: it must not wait for a handler
- * any more.
+ * Whether a process is gone but for those who look into its memory, or is being
+ * killed. A kernel thread among them (KVM's for asynchronous page faults, vhost's)
+ * cannot be killed, and what is left of the process waits for it, uninterruptibly
+ * where it closes a VM: it must not wait for a handler any more.
  */
 static bool gmem_mm_deserted(const void *arg)
 {
 #ifdef CONFIG_MEMCG
 	const struct mm_struct *mm = arg;
+	struct task_struct *owner;
+	bool deserted;
 
-	return !READ_ONCE(mm->owner);
+	rcu_read_lock();
+	owner = rcu_dereference(mm->owner);
+	deserted = !owner ||
+		   READ_ONCE(owner->signal->flags) & SIGNAL_GROUP_EXIT;
+	rcu_read_unlock();
+	return deserted;
 #else
 	return false;
 #endif
+}
+
+static bool gmem_look_again(const void *arg)
+{
+	return true;
 }
 
 static pmd_t *gmem_pmd(struct mm_struct *mm, unsigned long address)
@@ -133,7 +145,7 @@ static vm_fault_t gmem_fault_wait(struct gmem *gmem, struct gmem_map *map,
 {
 	bool nowait = vmf->flags & FAULT_FLAG_RETRY_NOWAIT;
 	const struct mm_struct *mm = vmf->vma->vm_mm;
-	bool kthread = current->flags & PF_KTHREAD;
+	bool (*give_up)(const void *mm) = NULL;
 	bool able = gmem_fault_may_wait(vmf);
 	struct gmem_touch touch = {
 		.gmem = gmem,
@@ -206,20 +218,27 @@ static vm_fault_t gmem_fault_wait(struct gmem *gmem, struct gmem_map *map,
 	 * module with it.
 	 */
 	file = get_file(vmf->vma->vm_file);
+	if (current->flags & PF_KTHREAD)
+		give_up = gmem_mm_deserted;
 	/*
 	 * An access by kernel code (copy_from_user) allows signals too, but is
 	 * retried when one comes that does not kill: it would go round and
 	 * round, with an event each time. Whoever breaks off for a signal, as
-	 * get_user_pages() does, does not come back with it.
+	 * get_user_pages() does, does not come back with it; but one may come just
+	 * now, which must not be lost: so who looks like the former comes
+	 * round once a second.
 	 */
 	state = TASK_KILLABLE;
-	if (vmf->flags & FAULT_FLAG_INTERRUPTIBLE &&
-	    (vmf->flags & FAULT_FLAG_USER ||
-	     !(vmf->flags & FAULT_FLAG_TRIED && signal_pending(current))))
-		state = TASK_INTERRUPTIBLE;
+	if (vmf->flags & FAULT_FLAG_INTERRUPTIBLE) {
+		if (vmf->flags & FAULT_FLAG_USER ||
+		    !(vmf->flags & FAULT_FLAG_TRIED && signal_pending(current)))
+			state = TASK_INTERRUPTIBLE;
+		else
+			give_up = gmem_look_again;
+	}
 	release_fault_lock(vmf);
 	/* A signal needs no word: whoever faulted sees it when it gets RETRY. */
-	gmem_trap_sleep(&waiter, state, kthread ? gmem_mm_deserted : NULL, mm);
+	gmem_trap_sleep(&waiter, state, give_up, mm);
 	gmem_trap_leave(&waiter);
 	fput(file);
 	/* It took a handler: major, which also makes the next try TRIED. */

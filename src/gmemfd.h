@@ -468,7 +468,7 @@ bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
 		     const struct gmem_touch *touch, u32 flags);
 void gmem_trap_announce(struct gmem_waiter *waiter);
 int gmem_trap_sleep(struct gmem_waiter *waiter, unsigned int state,
-		    bool (*deserted)(const void *arg), const void *arg);
+		    bool (*give_up)(const void *arg), const void *arg);
 void gmem_trap_leave(struct gmem_waiter *waiter);
 void gmem_trap_wake(struct gmem *gmem, pgoff_t first, pgoff_t last);
 void gmem_trap_wake_watch(struct gmem_watch *watch, pgoff_t first, pgoff_t last);

@@ -13,11 +13,13 @@
  * looked at each time needs no notice.)
  */
 #include <linux/file.h>
+#include <linux/kthread.h>
 #include <linux/magic.h>
 #include <linux/mman.h>
 #include <linux/module.h>
 #include <linux/pid.h>
 #include <linux/rculist.h>
+#include <linux/sched/mm.h>
 #include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -34,6 +36,7 @@ static void gmem_vm_free(struct work_struct *work)
 {
 	struct gmem_vm *vm = container_of(to_rcu_work(work), struct gmem_vm,
 					  free);
+	bool lives = mmget_not_zero(vm->mm);
 	struct gmem_vcpu *vcpu;
 	unsigned long i;
 
@@ -41,9 +44,16 @@ static void gmem_vm_free(struct work_struct *work)
 		kfree(vcpu);
 	xa_destroy(&vm->vcpus);
 	xa_destroy(&vm->slots);
+	/* The end of a VM unmaps what KVM has mapped in its process, and only there. */
+	if (lives)
+		kthread_use_mm(vm->mm);
 	vm->put(vm->kvm);
+	if (lives) {
+		kthread_unuse_mm(vm->mm);
+		mmput(vm->mm);
+	}
 	symbol_put(kvm_put_kvm);
-	mmu_notifier_put(vm->notifier);
+	mmu_notifier_unregister(&vm->notifier, vm->mm);
 	put_pid(vm->pid);
 	kfree(vm);
 }
@@ -153,89 +163,68 @@ static void gmem_binding_end(struct gmem_binding *binding)
 	}
 }
 
-/* The bindings of a VM that nobody else has any more, or of a process. */
-static void gmem_vm_end(struct gmem_vm *vm)
-{
-	struct gmem_binding *binding;
-	unsigned long slot;
-
-	lockdep_assert_held(&gmem_kvm_mutex);
-	refcount_inc(&vm->refs);
-	xa_for_each(&vm->slots, slot, binding)
-		gmem_binding_end(binding);
-	gmem_vm_put(vm);
-}
-
-static struct mmu_notifier *gmem_notifier_alloc(struct mm_struct *mm)
-{
-	return kzalloc_obj(struct mmu_notifier, GFP_KERNEL_ACCOUNT) ?:
-	       ERR_PTR(-ENOMEM);
-}
-
-static void gmem_notifier_free(struct mmu_notifier *notifier)
-{
-	kfree(notifier);
-}
-
-/* The address space goes, and with it what a VM is good for. */
+/* The address space goes, and with it what the VM is good for. */
 static void gmem_notifier_release(struct mmu_notifier *notifier,
 				  struct mm_struct *mm)
 {
-	struct hlist_node *next;
-	struct gmem_vm *vm;
+	struct gmem_vm *vm = container_of(notifier, struct gmem_vm, notifier);
+	struct gmem_binding *binding;
+	unsigned long slot;
 
+	/* Without bindings it is on its way out; that calls this too. */
+	if (!refcount_inc_not_zero(&vm->refs))
+		return;
 	mutex_lock(&gmem_kvm_mutex);
-	hash_for_each_possible_safe(gmem_vms, vm, next, node,
-				    (unsigned long)mm) {
-		if (vm->mm == mm)
-			gmem_vm_end(vm);
+	xa_for_each(&vm->slots, slot, binding) {
+		gmem_binding_end(binding);
+		cond_resched();
 	}
 	mutex_unlock(&gmem_kvm_mutex);
+	gmem_vm_put(vm);
 }
 
 static const struct mmu_notifier_ops gmem_notifier_ops = {
-	.alloc_notifier = gmem_notifier_alloc,
-	.free_notifier = gmem_notifier_free,
 	.release = gmem_notifier_release,
 };
 
 /* For a VM of the caller's process; not yet hashed. */
 static struct gmem_vm *gmem_vm_make(struct kvm *kvm)
 {
-	struct mmu_notifier *notifier;
 	void (*get)(struct kvm *kvm);
 	struct gmem_vm *vm;
+	int err;
 
 	vm = kzalloc_obj(*vm, GFP_KERNEL_ACCOUNT);
 	if (!vm)
 		return ERR_PTR(-ENOMEM);
-	notifier = mmu_notifier_get(&gmem_notifier_ops, kvm->mm);
-	if (IS_ERR(notifier)) {
-		kfree(vm);
-		return ERR_CAST(notifier);
-	}
 	get = symbol_get(kvm_get_kvm);
 	vm->put = symbol_get(kvm_put_kvm);
-	if (!get || !vm->put) {
-		if (get)
-			symbol_put(kvm_get_kvm);
-		if (vm->put)
-			symbol_put(kvm_put_kvm);
-		mmu_notifier_put(notifier);
-		kfree(vm);
-		return ERR_PTR(-EOPNOTSUPP);
-	}
-	get(kvm);
-	symbol_put(kvm_get_kvm);
+	err = -EOPNOTSUPP;
+	if (!get || !vm->put)
+		goto out_symbols;
 	refcount_set(&vm->refs, 1);
 	vm->kvm = kvm;
 	vm->mm = kvm->mm;
-	vm->notifier = notifier;
-	vm->pid = get_task_pid(current, PIDTYPE_TGID);
-	xa_init_flags(&vm->slots, XA_FLAGS_ACCOUNT);
+	/* Not charged: nobody is to wait with the mutex held for a group at its limit. */
+	xa_init(&vm->slots);
 	xa_init(&vm->vcpus);
 	INIT_RCU_WORK(&vm->free, gmem_vm_free);
+	vm->notifier.ops = &gmem_notifier_ops;
+	err = mmu_notifier_register(&vm->notifier, vm->mm);
+	if (err)
+		goto out_symbols;
+	get(kvm);
+	symbol_put(kvm_get_kvm);
+	vm->pid = get_task_pid(current, PIDTYPE_TGID);
 	return vm;
+
+out_symbols:
+	if (get)
+		symbol_put(kvm_get_kvm);
+	if (vm->put)
+		symbol_put(kvm_put_kvm);
+	kfree(vm);
+	return ERR_PTR(err);
 }
 
 /**
@@ -283,14 +272,13 @@ static int gmem_binding_reserve(struct gmem_binding *binding, struct kvm *kvm)
 			return PTR_ERR(made);
 	}
 	old = xa_load(&vm->slots, binding->slot);
-	if (old && (!old->address || gmem_binding_holds(old, &gpa))) {
+	if (old && (old->busy || gmem_binding_holds(old, &gpa))) {
 		err = -EEXIST;
 		goto out;
 	}
 	binding->vm = vm;
 	/* In its place, so that the VM does not end in between. */
-	err = xa_err(xa_store(&vm->slots, binding->slot, binding,
-			      GFP_KERNEL_ACCOUNT));
+	err = xa_err(xa_store(&vm->slots, binding->slot, binding, GFP_KERNEL));
 	if (err)
 		goto out;
 	if (old) {
@@ -387,6 +375,7 @@ static int gmem_binding_set(struct gmem_binding *binding, struct file *file,
 			   args->offset);
 	if (IS_ERR_VALUE(*address))
 		return *address;
+	WRITE_ONCE(binding->address, *address);
 	err = gmem_kvm_set_slot(vm_file, uargs, *address, args->len);
 	if (!err) {
 		err = gmem_binding_check(binding, args, address);
@@ -454,6 +443,7 @@ long gmem_kvm_bind(struct file *file, struct gmemfd_bind *args,
 	binding = kzalloc_obj(*binding, GFP_KERNEL_ACCOUNT);
 	if (!binding)
 		return -ENOMEM;
+	binding->busy = true;
 	binding->gmem = gmem;
 	binding->flags = args->flags;
 	binding->slot = args->slot;
@@ -480,6 +470,7 @@ long gmem_kvm_bind(struct file *file, struct gmemfd_bind *args,
 	} else {
 		args->address = address;
 		WRITE_ONCE(binding->address, address);
+		binding->busy = false;
 	}
 	mutex_unlock(&gmem_kvm_mutex);
 	return err;
@@ -520,7 +511,7 @@ long gmem_kvm_unbind(struct file *file, struct gmemfd_bind *args,
 	mutex_lock(&gmem_kvm_mutex);
 	vm = gmem_vm_find(kvm);
 	binding = vm ? xa_load(&vm->slots, args->slot) : NULL;
-	if (!binding || binding->gmem != gmem || !binding->address)
+	if (!binding || binding->gmem != gmem || binding->busy)
 		goto out;
 	if (!gmem_binding_holds(binding, &gpa)) {
 		gmem_binding_end(binding);
@@ -529,41 +520,48 @@ long gmem_kvm_unbind(struct file *file, struct gmemfd_bind *args,
 	err = unset && !(binding->flags & GMEMFD_BIND_SET) ? -EINVAL : 0;
 	if (err)
 		goto out;
-	if (unset) {
-		/* From here on it is this thread's alone. */
-		address = binding->address;
-		WRITE_ONCE(binding->address, 0);
-	} else {
+	if (unset)
+		binding->busy = true;
+	else
 		gmem_binding_end(binding);
-	}
 out:
 	mutex_unlock(&gmem_kvm_mutex);
 	if (err || !unset)
 		return err;
 
+	address = binding->address;
 	err = gmem_kvm_set_slot(fd_file(vm_fd), uargs, address, 0);
 	if (!err && gmem_map_covers(gmem, address, binding->nr << PAGE_SHIFT,
 				    binding->index))
 		err = vm_munmap(address, binding->nr << PAGE_SHIFT);
 	mutex_lock(&gmem_kvm_mutex);
 	if (err)
-		WRITE_ONCE(binding->address, address);
+		binding->busy = false;
 	else
 		gmem_binding_end(binding);
 	mutex_unlock(&gmem_kvm_mutex);
 	return err;
 }
 
-/* The next of a file's bindings that holds; those before it that do not are ended. */
-static bool gmem_binding_next(struct gmem *gmem, u64 after,
-			      struct gmemfd_binding *entry)
+/* Entries that are listed while the mutex is held. */
+#define GMEM_LIST_BATCH	64
+
+/*
+ * The next of a file's bindings that hold, up to @room; those before them that do
+ * not are ended.
+ */
+static u32 gmem_binding_list(struct gmem *gmem, u64 after,
+			     struct gmemfd_binding *entry, u32 room)
 {
 	struct gmem_binding *binding, *next;
-	bool found = false;
+	u32 nr = 0;
 
 	mutex_lock(&gmem_kvm_mutex);
 	list_for_each_entry_safe(binding, next, &gmem->bindings, node) {
-		if (binding->id <= after || !binding->address)
+		if (nr == room)
+			break;
+		cond_resched();
+		if (binding->id <= after || binding->busy)
 			continue;
 		if (!gmem_binding_holds(binding, &entry->gpa)) {
 			gmem_binding_end(binding);
@@ -577,11 +575,11 @@ static bool gmem_binding_next(struct gmem *gmem, u64 after,
 		entry->address = binding->address;
 		entry->slot = binding->slot;
 		entry->pid = pid_vnr(binding->vm->pid);
-		found = true;
-		break;
+		entry++;
+		nr++;
 	}
 	mutex_unlock(&gmem_kvm_mutex);
-	return found;
+	return nr;
 }
 
 /**
@@ -594,27 +592,37 @@ static bool gmem_binding_next(struct gmem *gmem, u64 after,
 long gmem_kvm_bindings(struct gmem *gmem, struct gmemfd_bindings *args)
 {
 	struct gmemfd_binding __user *to = u64_to_user_ptr(args->entries);
+	struct gmemfd_binding *entries;
 	u64 after = args->after;
 	u32 room = args->nr;
+	u32 want, got;
+	long err = 0;
 
 	if (args->flags || args->pad || !room ||
 	    args->entry_size != sizeof(struct gmemfd_binding))
 		return -EINVAL;
+	entries = kzalloc_objs(*entries, min(room, GMEM_LIST_BATCH),
+			       GFP_KERNEL_ACCOUNT);
+	if (!entries)
+		return -ENOMEM;
 
-	for (args->nr = 0; args->nr < room; args->nr++) {
-		struct gmemfd_binding entry = {};
-
-		if (fatal_signal_pending(current))
-			return -EINTR;
+	args->nr = 0;
+	do {
+		want = min(room - args->nr, GMEM_LIST_BATCH);
+		got = gmem_binding_list(gmem, after, entries, want);
 		/* No lock is held while user memory is written. */
-		if (!gmem_binding_next(gmem, after, &entry))
+		if (copy_to_user(to + args->nr, entries, got * sizeof(*entries)))
+			err = -EFAULT;
+		else if (fatal_signal_pending(current))
+			err = -EINTR;
+		if (err)
 			break;
-		if (copy_to_user(to + args->nr, &entry, sizeof(entry)))
-			return -EFAULT;
-		after = entry.id;
-		cond_resched();
-	}
-	return 0;
+		if (got)
+			after = entries[got - 1].id;
+		args->nr += got;
+	} while (got == want && args->nr < room);
+	kfree(entries);
+	return err;
 }
 
 /**
@@ -625,11 +633,11 @@ void gmem_kvm_file_gone(struct gmem *gmem)
 {
 	struct gmem_binding *binding, *next;
 
-	if (list_empty(&gmem->bindings))
-		return;
 	mutex_lock(&gmem_kvm_mutex);
-	list_for_each_entry_safe(binding, next, &gmem->bindings, node)
+	list_for_each_entry_safe(binding, next, &gmem->bindings, node) {
 		gmem_binding_end(binding);
+		cond_resched();
+	}
 	mutex_unlock(&gmem_kvm_mutex);
 }
 
@@ -651,5 +659,4 @@ void gmem_kvm_exit(void)
 {
 	rcu_barrier();
 	destroy_workqueue(gmem_kvm_wq);
-	mmu_notifier_synchronize();
 }

@@ -20,7 +20,7 @@
  * @kvm: the VM; a reference is held
  * @put: kvm_put_kvm()
  * @mm: its process, alive for as long as there are bindings
- * @notifier: tells the end of @mm; a reference is held
+ * @notifier: tells the end of @mm, and keeps the struct
  * @pid: the process
  * @preempt_ops: how its vCPUs hang on the threads that run them; NULL until seen
  * @slots: struct gmem_binding by memslot; changed under gmem_kvm_mutex
@@ -33,7 +33,7 @@ struct gmem_vm {
 	struct kvm *kvm;
 	void (*put)(struct kvm *kvm);
 	struct mm_struct *mm;
-	struct mmu_notifier *notifier;
+	struct mmu_notifier notifier;
 	struct pid *pid;
 	const struct preempt_ops *preempt_ops;
 	struct xarray slots;
@@ -52,8 +52,10 @@ struct gmem_vm {
  * @slot: the memslot
  * @index: first page of the file
  * @nr: pages
- * @address: where the memslot is mapped; 0 while it is being made or unmade, when nobody
- *           but who does that touches it
+ * @address: where the memslot is mapped; 0 until that is known. Right from before
+ *           KVM has the memslot until after it has it no more: a guest that is to
+ *           exit must not wait meanwhile
+ * @busy: being made or unmade; nobody but who does that ends it
  * @cookie: the VM's, for events
  * @rcu: ends it
  */
@@ -67,6 +69,7 @@ struct gmem_binding {
 	pgoff_t index;
 	unsigned long nr;
 	unsigned long address;
+	bool busy;
 	u64 cookie;
 	struct rcu_head rcu;
 };

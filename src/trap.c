@@ -172,17 +172,17 @@ void gmem_trap_announce(struct gmem_waiter *waiter)
  * gmem_trap_sleep - wait until somebody wakes the current thread
  * @waiter: entered
  * @state: TASK_INTERRUPTIBLE or TASK_KILLABLE
- * @deserted: for a thread that no signal reaches: asked every second whether
- *            there is nobody left to wait for; else NULL
- * @arg: for @deserted
+ * @give_up: asked after each second whether to wait no longer; NULL for as long as
+ *           it takes
+ * @arg: for @give_up
  *
  * The caller holds no lock of any kind.
  *
- * Return: 0 when woken, -EINTR for a signal that @state listens to, and when
- * deserted.
+ * Return: 0 when woken, -EINTR for a signal that @state listens to, and when it gave
+ * up.
  */
 int gmem_trap_sleep(struct gmem_waiter *waiter, unsigned int state,
-		    bool (*deserted)(const void *arg), const void *arg)
+		    bool (*give_up)(const void *arg), const void *arg)
 {
 	int err = 0;
 	u64 ns;
@@ -197,15 +197,12 @@ int gmem_trap_sleep(struct gmem_waiter *waiter, unsigned int state,
 			err = -EINTR;
 			break;
 		}
-		if (!deserted) {
+		if (!give_up) {
 			schedule();
-			continue;
-		}
-		if (deserted(arg)) {
+		} else if (!schedule_timeout(HZ) && give_up(arg)) {
 			err = -EINTR;
 			break;
 		}
-		schedule_timeout(HZ);
 	}
 	__set_current_state(TASK_RUNNING);
 

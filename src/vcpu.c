@@ -140,6 +140,16 @@ static bool gmem_vcpu_retries(const struct gmem_vcpu *asked,
 	       !gmem_vcpu_gave_away(vcpu, address);
 }
 
+/*
+ * Whether the thread has not been in user space since the probe that was to make it
+ * go there. When KVM has the page back from its thread, all else is as it was at the
+ * time of the probe.
+ */
+static bool gmem_vcpu_not_left(const struct kvm_vcpu *vcpu)
+{
+	return !vcpu->arch.apic || test_thread_flag(TIF_NOTIFY_SIGNAL);
+}
+
 /* The same for KVM's thread: the vCPU for which it may be having a page brought. */
 static void gmem_vm_asynchronous(struct gmem_vm *vm, unsigned long address,
 				 struct gmem_where *where)
@@ -167,12 +177,12 @@ static void gmem_vcpu_accesses(struct gmem_vm *vm, struct kvm_vcpu *vcpu,
 	struct gmem_vcpu *asked = xa_load(&vm->vcpus, vcpu->vcpu_idx);
 	unsigned long address = touch->address & PAGE_MASK;
 
-	touch->exits = nowait ||
-		       (asked && gmem_vcpu_retries(asked, vcpu, address));
-	if (touch->exits)
+	if (nowait || (asked && gmem_vcpu_retries(asked, vcpu, address))) {
 		touch->where.flags |= GMEMFD_FAULT_GUEST;
-	else if (asked)
+		touch->exits = nowait || gmem_vcpu_not_left(vcpu);
+	} else if (asked) {
 		WRITE_ONCE(asked->probed, 0);
+	}
 }
 
 /* There are as many records as KVM has vCPUs. */
@@ -337,6 +347,7 @@ long gmem_kvm_vcpu_fault(struct gmem_context *context,
 	struct gmem_where where = {};
 	struct gmem_vcpu *asked = NULL;
 	unsigned long address = 0;
+	struct super_block *sb = NULL;
 	struct inode *inode = NULL;
 	struct kvm_vcpu *vcpu;
 	struct gmem_vm *vm;
@@ -359,7 +370,8 @@ long gmem_kvm_vcpu_fault(struct gmem_context *context,
 	if (asked)
 		/* Pairs with the release in gmem_kvm_probed(). */
 		address = smp_load_acquire(&asked->pending);
-	if (address) {
+	/* One that the guest was in since is an old one. */
+	if (address && asked->exits == READ_ONCE(vcpu->stat.exits)) {
 		event->type = GMEMFD_EVENT_FAULT;
 		event->flags = asked->flags;
 		event->tid = asked->tid;
@@ -371,14 +383,24 @@ long gmem_kvm_vcpu_fault(struct gmem_context *context,
 		event->gpa = where.gpa;
 		event->vm = where.vm;
 		index = gmem_binding_index(binding, address);
-		/* Its memory stays until the end of the section, whatever its state. */
-		inode = igrab(&binding->gmem->inode);
+		/*
+		 * The memory of both stays until the end of the section, whatever
+		 * their state. The file system goes with the last file, and
+		 * must not without the inode.
+		 */
+		sb = binding->gmem->inode.i_sb;
+		if (!atomic_inc_not_zero(&sb->s_active))
+			sb = NULL;
+		else
+			inode = igrab(&binding->gmem->inode);
 	}
 	rcu_read_unlock();
 
 	pending = inode && gmem_watch_pending(gmem_of(inode), index, context,
 					      event);
 	iput(inode);
+	if (sb)
+		deactivate_super(sb);
 	if (!pending) {
 		memset(event, 0, sizeof(*event));
 		return -ENOENT;

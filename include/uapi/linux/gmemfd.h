@@ -310,7 +310,7 @@ struct gmemfd_watch {
  * the guest is as if it had not tried; it tries again with the next KVM_RUN. Accesses
  * of all others wait and make records as ever, those of KVM on its own account, and
  * of its thread, among them. Without a context, the watch's policy decides for vCPUs
- * too.
+ * too. KVM_PRE_FAULT_MEMORY fails in the same way as KVM_RUN.
  */
 #define GMEMFD_WATCH_VCPU_EXIT	(1ULL << 0)
 
@@ -493,7 +493,8 @@ struct gmemfd_policy {
  * @faults_zero: out: absent pages made zero by their first access
  * @faults_missing: out: waits for an absent page
  * @faults_minor: out: waits for a closed page
- * @faults_sigbus: out: accesses answered with SIGBUS
+ * @faults_sigbus: out: accesses answered with SIGBUS; some kernels' KVM asks once more
+ *                 after an exit of a vCPU, and is counted
  * @vcpu_exits: out: accesses of guests that made KVM_RUN fail for GMEMFD_VCPU_FAULT
  * @events: out: records made for contexts
  * @copied: out: bytes provided by COPY
@@ -572,6 +573,9 @@ struct gmemfd_stats {
  * under it must be as told. With GMEMFD_BIND_SET it makes both: it maps the range
  * for the caller and gives the mapping to the VM as a new memslot. What fails leaves
  * neither.
+ *
+ * A vCPU's access to a memslot that is not bound yet waits, also where it is to exit:
+ * bind before vCPUs run, or have KVM set the memslot here.
  *
  * UNBIND ends a binding and leaves mapping and memslot alone. With
  * GMEMFD_BIND_SET, for a binding made with it, it deletes the memslot and
