@@ -10,6 +10,11 @@
 #define SHARED 0x3000
 #define TABLES 0x10000
 #define STACK 0x30000
+#define DESCRIPTORS 0x8000
+#define HANDLER 0xa000
+#define VECTOR 0x40
+#define UD_VECTOR 6
+#define X2APIC_BIT (1u << 21)	/* of leaf 1, ecx */
 #define SIZE (4ul << 20)
 #define HOLE 0xd0000000ul
 #define PORT 0x10
@@ -55,16 +60,57 @@ GUEST_CODE(touches, ".code64",
 	   "	movl %eax, (%rdi)\n"
 	   "	hlt");
 
-static unsigned char *make(struct guest *g, int vcpus)
+/* Says what CPUID says of leaf eax. */
+GUEST_CODE(identifies, ".code64",
+	   "	cpuid\n"
+	   "	movw $0x10, %dx\n"
+	   "	outl %eax, %dx\n"
+	   "	hlt");
+
+/* Waits for an interrupt, and says what its handler has written to rdi. */
+GUEST_CODE(is_interrupted, ".code64",
+	   "1:	pause\n"
+	   "	movl (%rdi), %eax\n"
+	   "	testl %eax, %eax\n"
+	   "	jz 1b\n"
+	   "	movw $0x10, %dx\n"
+	   "	outl %eax, %dx\n"
+	   "	hlt");
+
+GUEST_CODE(handles_interrupt, ".code64",
+	   "	addl $5, (%rdi)\n"
+	   "	pushq %rax\n"
+	   "	movl $0x80b, %ecx\n"
+	   "	xorl %eax, %eax\n"
+	   "	xorl %edx, %edx\n"
+	   "	wrmsr\n"
+	   "	popq %rax\n"
+	   "	iretq");
+
+/* The address that the exception came from. */
+GUEST_CODE(handles_exception, ".code64",
+	   "	movl (%rsp), %eax\n"
+	   "	movw $0x10, %dx\n"
+	   "	outl %eax, %dx\n"
+	   "	hlt");
+
+static unsigned char *make_with(struct guest *g, int vcpus, bool irqchip)
 {
 	unsigned char *memory = xmmap_anon(SIZE);
 
 	guest_create(g);
+	if (irqchip)
+		guest_irqchip(g);
 	guest_add_memory(g, 0, memory, SIZE);
 	for (int i = 0; i < vcpus; i++)
 		guest_add_vcpu(g);
 	guest_build_tables(memory + TABLES, TABLES);
 	return memory;
+}
+
+static unsigned char *make(struct guest *g, int vcpus)
+{
+	return make_with(g, vcpus, false);
 }
 
 static void check_port(const struct guest_exit *e, uint64_t value)
@@ -190,5 +236,134 @@ TEST(statistics_count_pages)
 	CHECK_EQ(guest_stat(&g, "pages_4k"), 0);
 	CHECK_EQ(guest_run(&g, 0)->exit, KVM_EXIT_HLT);
 	CHECK(guest_stat(&g, "pages_4k") + guest_stat(&g, "pages_2m") > 0);
+	guest_destroy(&g);
+}
+
+TEST(exception_reaches_its_handler)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 1);
+
+	memory[CODE] = 0x90;	/* nop */
+	memory[CODE + 1] = 0x0f;	/* ud2 */
+	memory[CODE + 2] = 0x0b;
+	memcpy(memory + HANDLER, handles_exception, GUEST_CODE_SIZE(handles_exception));
+	guest_build_descriptors(memory + DESCRIPTORS);
+	guest_set_gate(memory + DESCRIPTORS, UD_VECTOR, HANDLER);
+	guest_long_mode(&g, 0, TABLES, CODE, STACK);
+	guest_use_descriptors(&g, 0, DESCRIPTORS);
+	check_port(guest_run(&g, 0), CODE + 1);
+	guest_destroy(&g);
+}
+
+static const struct vcpus_row {
+	const char *label;
+	int nr;
+} vcpus[] = {
+	{ "first_vcpu", 0 },
+	{ "second_vcpu", 1 },
+};
+
+TEST_EACH(interrupt_reaches_its_handler, struct vcpus_row, vcpus)
+{
+	struct kvm_cpuid_entry2 leaf;
+	struct guest g;
+	unsigned char *memory = make_with(&g, 2, true);
+	struct kvm_regs regs;
+
+	REQUIRE(guest_cpuid(&g, 1, 0, &leaf));
+	REQUIRE(leaf.ecx & X2APIC_BIT);
+	memcpy(memory + CODE, is_interrupted, GUEST_CODE_SIZE(is_interrupted));
+	memcpy(memory + HANDLER, handles_interrupt, GUEST_CODE_SIZE(handles_interrupt));
+	guest_build_descriptors(memory + DESCRIPTORS);
+	guest_set_gate(memory + DESCRIPTORS, VECTOR, HANDLER);
+	guest_long_mode(&g, row->nr, TABLES, CODE, STACK);
+	guest_use_descriptors(&g, row->nr, DESCRIPTORS);
+	guest_use_apic(&g, row->nr);
+	regs = guest_get_regs(&g, row->nr);
+	regs.rdi = SHARED;
+	guest_set_regs(&g, row->nr, &regs);
+	guest_start(&g, row->nr);
+	CHECK(!guest_join(&g, row->nr, 0.02));
+	guest_interrupt(&g, row->nr, VECTOR);
+	check_port(guest_join(&g, row->nr, 10), 5);
+	CHECK_EQ(*(uint32_t *)(memory + SHARED), 5);
+	guest_destroy(&g);
+}
+
+TEST(small_pages)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 1);
+	uint64_t *lowest = (uint64_t *)(memory + TABLES + 3 * 4096);
+	struct kvm_regs regs;
+
+	memcpy(memory + CODE, touches, GUEST_CODE_SIZE(touches));
+	guest_build_small_tables(memory + TABLES, TABLES);
+	/* SHARED in the place of NUMBERS: that it is this table that counts. */
+	lowest[NUMBERS / 4096] = lowest[SHARED / 4096];
+	guest_long_mode(&g, 0, TABLES, CODE, STACK);
+	regs = guest_get_regs(&g, 0);
+	regs.rdi = NUMBERS;
+	guest_set_regs(&g, 0, &regs);
+	*(uint32_t *)(memory + SHARED) = 70;
+	CHECK_EQ(guest_run(&g, 0)->exit, KVM_EXIT_HLT);
+	CHECK_EQ(*(uint32_t *)(memory + SHARED), 71);
+	CHECK_EQ(*(uint32_t *)(memory + NUMBERS), 0);
+	guest_destroy(&g);
+}
+
+TEST(slot_goes_moves_and_comes_back)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 1), *more = xmmap_anon(SIZE);
+	int slot = guest_add_memory(&g, HOLE, more, SIZE);
+	struct kvm_regs regs;
+
+	memcpy(memory + CODE, touches, GUEST_CODE_SIZE(touches));
+	for (int i = 0; i < 4; i++) {
+		guest_long_mode(&g, 0, TABLES, CODE, STACK);
+		regs = guest_get_regs(&g, 0);
+		regs.rdi = HOLE;
+		guest_set_regs(&g, 0, &regs);
+		if (i == 1)
+			guest_remove_memory(&g, slot);
+		if (i == 2)
+			guest_move_memory(&g, slot, HOLE + SIZE);
+		if (i == 3)
+			guest_move_memory(&g, slot, HOLE);
+		CHECK_EQ(guest_run(&g, 0)->exit, i == 1 || i == 2 ? KVM_EXIT_MMIO : KVM_EXIT_HLT);
+	}
+	CHECK_EQ(*(uint32_t *)more, 2);
+	guest_destroy(&g);
+}
+
+TEST(msr_is_set_and_refused)
+{
+	struct guest g;
+
+	make(&g, 1);
+	CHECK(guest_set_msr(&g, 0, MSR_KVM_WALL_CLOCK_NEW, 0));
+	CHECK(guest_set_msr(&g, 0, MSR_KVM_SYSTEM_TIME_NEW, SHARED));
+	CHECK_EQ(guest_get_msr(&g, 0, MSR_KVM_SYSTEM_TIME_NEW), SHARED);
+	/* Reserved bits. */
+	CHECK(!guest_set_msr(&g, 0, MSR_KVM_STEAL_TIME, 0x3e));
+	guest_destroy(&g);
+}
+
+TEST(hyperv_instead_of_kvm)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 1);
+	struct kvm_regs regs;
+
+	if (!guest_hyperv(&g, 0))
+		SKIP("KVM_CAP_SYS_HYPERV_CPUID is not offered");
+	memcpy(memory + CODE, identifies, GUEST_CODE_SIZE(identifies));
+	guest_long_mode(&g, 0, TABLES, CODE, STACK);
+	regs = guest_get_regs(&g, 0);
+	regs.rax = 0x40000001;
+	guest_set_regs(&g, 0, &regs);
+	check_port(guest_run(&g, 0), 0x31237648);	/* "Hv#1" */
 	guest_destroy(&g);
 }

@@ -14,6 +14,15 @@
 #define PTE_PRESENT (1ul << 0)
 #define PTE_WRITE (1ul << 1)
 #define PTE_HUGE (1ul << 7)
+#define PTE_FLAGS (PTE_PRESENT | PTE_WRITE)
+#define RFLAGS_IF (1ul << 9)
+#define APIC_BASE_ENABLE (1ul << 11)
+#define APIC_BASE_X2APIC (1ul << 10)
+#define X2APIC_SPURIOUS 0x80f
+#define X2APIC_ENABLE 0x100
+#define MSI_ADDRESS 0xfee00000u
+#define HYPERVISOR_LEAVES 0x40000000u
+#define HYPERVISOR_LEAVES_END 0x50000000u
 #define MAX_CPUID 256
 
 /* Intel's real mode wants three pages of guest physical space; anywhere that no test puts memory. */
@@ -43,6 +52,50 @@ void guest_destroy(struct guest *g)
 	g->nr_vcpus = 0;
 }
 
+int guest_has(struct guest *g, int capability)
+{
+	return REQUIRE_OK(ioctl(g->vm, KVM_CHECK_EXTENSION, capability));
+}
+
+void guest_enable(struct guest *g, uint32_t capability, uint64_t arg)
+{
+	struct kvm_enable_cap cap = { .cap = capability, .args = { arg } };
+
+	REQUIRE_OK(ioctl(g->vm, KVM_ENABLE_CAP, &cap));
+}
+
+/* To be freed. */
+static struct kvm_cpuid2 *get_cpuid(int fd, unsigned long command)
+{
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + MAX_CPUID * sizeof(cpuid->entries[0]));
+
+	REQUIRE(cpuid);
+	cpuid->nent = MAX_CPUID;
+	REQUIRE_OK(ioctl(fd, command, cpuid));
+	return cpuid;
+}
+
+bool guest_cpuid(struct guest *g, uint32_t function, uint32_t index, struct kvm_cpuid_entry2 *entry)
+{
+	struct kvm_cpuid2 *cpuid = get_cpuid(g->kvm, KVM_GET_SUPPORTED_CPUID);
+	bool found = false;
+
+	for (uint32_t i = 0; i < cpuid->nent && !found; i++) {
+		found = cpuid->entries[i].function == function && cpuid->entries[i].index == index;
+		if (found)
+			*entry = cpuid->entries[i];
+	}
+	free(cpuid);
+	return found;
+}
+
+bool guest_offers(struct guest *g, int feature)
+{
+	struct kvm_cpuid_entry2 entry;
+
+	return guest_cpuid(g, KVM_CPUID_FEATURES, 0, &entry) && entry.eax & 1u << feature;
+}
+
 int guest_add_memory_flags(struct guest *g, uint64_t gpa, void *host, size_t len, uint32_t flags)
 {
 	int slot = g->nr_slots++;
@@ -64,17 +117,44 @@ int guest_add_memory(struct guest *g, uint64_t gpa, void *host, size_t len)
 	return guest_add_memory_flags(g, gpa, host, len, 0);
 }
 
+static void set_memory(struct guest *g, int slot, const struct kvm_userspace_memory_region *region)
+{
+	REQUIRE(slot >= 0 && slot < g->nr_slots);
+	REQUIRE_OK(ioctl(g->vm, KVM_SET_USER_MEMORY_REGION, region));
+}
+
 void guest_remove_memory(struct guest *g, int slot)
 {
-	REQUIRE(slot < g->nr_slots);
-	g->slots[slot].memory_size = 0;
-	REQUIRE_OK(ioctl(g->vm, KVM_SET_USER_MEMORY_REGION, &g->slots[slot]));
+	struct kvm_userspace_memory_region region = g->slots[slot];
+
+	region.memory_size = 0;
+	set_memory(g, slot, &region);
+}
+
+void guest_move_memory(struct guest *g, int slot, uint64_t gpa)
+{
+	g->slots[slot].guest_phys_addr = gpa;
+	set_memory(g, slot, &g->slots[slot]);
+}
+
+void guest_set_memory_flags(struct guest *g, int slot, uint32_t flags)
+{
+	g->slots[slot].flags = flags;
+	set_memory(g, slot, &g->slots[slot]);
+}
+
+void guest_irqchip(struct guest *g)
+{
+	REQUIRE_EQ(g->nr_vcpus, 0);
+	REQUIRE_OK(ioctl(g->vm, KVM_CREATE_IRQCHIP, 0));
+	g->irqchip = true;
 }
 
 int guest_add_vcpu(struct guest *g)
 {
 	int nr = g->nr_vcpus++;
 	struct guest_vcpu *v = &g->vcpus[nr];
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
 	struct kvm_cpuid2 *cpuid;
 
 	REQUIRE(nr < GUEST_MAX_VCPUS);
@@ -82,12 +162,12 @@ int guest_add_vcpu(struct guest *g)
 	v->run = xmmap(NULL, g->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
 
 	/* The guest's CPU can what KVM can; without this it may not enter long mode. */
-	cpuid = calloc(1, sizeof(*cpuid) + MAX_CPUID * sizeof(cpuid->entries[0]));
-	REQUIRE(cpuid);
-	cpuid->nent = MAX_CPUID;
-	REQUIRE_OK(ioctl(g->kvm, KVM_GET_SUPPORTED_CPUID, cpuid));
+	cpuid = get_cpuid(g->kvm, KVM_GET_SUPPORTED_CPUID);
 	REQUIRE_OK(ioctl(v->fd, KVM_SET_CPUID2, cpuid));
 	free(cpuid);
+	/* All but the first would wait for a start-up interrupt. */
+	if (g->irqchip)
+		REQUIRE_OK(ioctl(v->fd, KVM_SET_MP_STATE, &runnable));
 	return nr;
 }
 
@@ -95,6 +175,54 @@ static int vcpu_fd(struct guest *g, int vcpu)
 {
 	REQUIRE(vcpu >= 0 && vcpu < g->nr_vcpus);
 	return g->vcpus[vcpu].fd;
+}
+
+static bool is_hypervisor_leaf(const struct kvm_cpuid_entry2 *entry)
+{
+	return entry->function >= HYPERVISOR_LEAVES && entry->function < HYPERVISOR_LEAVES_END;
+}
+
+bool guest_hyperv(struct guest *g, int vcpu)
+{
+	struct kvm_cpuid2 *cpuid, *hyperv;
+	uint32_t nr = 0;
+
+	if (guest_has(g, KVM_CAP_SYS_HYPERV_CPUID) <= 0)
+		return false;
+	cpuid = get_cpuid(g->kvm, KVM_GET_SUPPORTED_CPUID);
+	hyperv = get_cpuid(g->kvm, KVM_GET_SUPPORTED_HV_CPUID);
+	for (uint32_t i = 0; i < cpuid->nent; i++)
+		if (!is_hypervisor_leaf(&cpuid->entries[i]))
+			cpuid->entries[nr++] = cpuid->entries[i];
+	for (uint32_t i = 0; i < hyperv->nent; i++) {
+		REQUIRE(nr < MAX_CPUID);
+		cpuid->entries[nr++] = hyperv->entries[i];
+	}
+	cpuid->nent = nr;
+	REQUIRE_OK(ioctl(vcpu_fd(g, vcpu), KVM_SET_CPUID2, cpuid));
+	free(cpuid);
+	free(hyperv);
+	return true;
+}
+
+struct one_msr {
+	struct kvm_msrs head;
+	struct kvm_msr_entry entry;
+};
+
+bool guest_set_msr(struct guest *g, int vcpu, uint32_t msr, uint64_t value)
+{
+	struct one_msr msrs = { .head.nmsrs = 1, .entry = { .index = msr, .data = value } };
+
+	return REQUIRE_OK(ioctl(vcpu_fd(g, vcpu), KVM_SET_MSRS, &msrs)) == 1;
+}
+
+uint64_t guest_get_msr(struct guest *g, int vcpu, uint32_t msr)
+{
+	struct one_msr msrs = { .head.nmsrs = 1, .entry.index = msr };
+
+	REQUIRE_EQ(ioctl(vcpu_fd(g, vcpu), KVM_GET_MSRS, &msrs), 1);
+	return msrs.entry.data;
 }
 
 struct kvm_regs guest_get_regs(struct guest *g, int vcpu)
@@ -128,12 +256,78 @@ void guest_build_tables(void *buf, uint64_t gpa)
 	uint64_t (*table)[512] = buf;
 
 	memset(buf, 0, GUEST_TABLES_SIZE);
-	table[0][0] = (gpa + 4096) | PTE_PRESENT | PTE_WRITE;
+	table[0][0] = (gpa + 4096) | PTE_FLAGS;
 	for (uint64_t i = 0; i < 4; i++) {
-		table[1][i] = (gpa + (2 + i) * 4096) | PTE_PRESENT | PTE_WRITE;
+		table[1][i] = (gpa + (2 + i) * 4096) | PTE_FLAGS;
 		for (uint64_t k = 0; k < 512; k++)
-			table[2 + i][k] = (i * 512 + k) * HPAGE_SIZE | PTE_PRESENT | PTE_WRITE | PTE_HUGE;
+			table[2 + i][k] = (i * 512 + k) * HPAGE_SIZE | PTE_FLAGS | PTE_HUGE;
 	}
+}
+
+void guest_build_small_tables(void *buf, uint64_t gpa)
+{
+	uint64_t (*table)[512] = buf;
+
+	memset(buf, 0, GUEST_SMALL_TABLES_SIZE);
+	table[0][0] = (gpa + 4096) | PTE_FLAGS;
+	table[1][0] = (gpa + 2 * 4096) | PTE_FLAGS;
+	table[1][3] = (gpa + 4 * 4096) | PTE_FLAGS;
+	table[2][0] = (gpa + 3 * 4096) | PTE_FLAGS;
+	for (uint64_t k = 0; k < 512; k++) {
+		table[3][k] = k * 4096 | PTE_FLAGS;
+		table[4][k] = (3 * 512 + k) * HPAGE_SIZE | PTE_FLAGS | PTE_HUGE;
+	}
+}
+
+/* Code at 8 and data at 16, as guest_long_mode() has them. */
+void guest_build_descriptors(void *buf)
+{
+	uint64_t *gdt = (uint64_t *)((char *)buf + 4096);
+
+	memset(buf, 0, GUEST_DESCRIPTORS_SIZE);
+	gdt[1] = 0x00af9b000000ffff;
+	gdt[2] = 0x00cf93000000ffff;
+}
+
+void guest_set_gate(void *buf, int vector, uint64_t rip)
+{
+	uint64_t *gate = (uint64_t *)buf + 2 * vector;
+
+	/* An interrupt gate, present, for code at 8. */
+	gate[0] = (rip & 0xffff) | 8ul << 16 | 0x8e00ul << 32 | (rip >> 16 & 0xffff) << 48;
+	gate[1] = rip >> 32;
+}
+
+void guest_use_descriptors(struct guest *g, int vcpu, uint64_t gpa)
+{
+	struct kvm_sregs sregs;
+
+	REQUIRE_OK(ioctl(vcpu_fd(g, vcpu), KVM_GET_SREGS, &sregs));
+	sregs.idt = (struct kvm_dtable){ .base = gpa, .limit = 4095 };
+	sregs.gdt = (struct kvm_dtable){ .base = gpa + 4096, .limit = 3 * 8 - 1 };
+	REQUIRE_OK(ioctl(vcpu_fd(g, vcpu), KVM_SET_SREGS, &sregs));
+}
+
+void guest_use_apic(struct guest *g, int vcpu)
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	REQUIRE(g->irqchip);
+	REQUIRE_OK(ioctl(vcpu_fd(g, vcpu), KVM_GET_SREGS, &sregs));
+	sregs.apic_base |= APIC_BASE_ENABLE | APIC_BASE_X2APIC;
+	REQUIRE_OK(ioctl(vcpu_fd(g, vcpu), KVM_SET_SREGS, &sregs));
+	REQUIRE(guest_set_msr(g, vcpu, X2APIC_SPURIOUS, X2APIC_ENABLE | 0xff));
+	regs = guest_get_regs(g, vcpu);
+	regs.rflags |= RFLAGS_IF;
+	guest_set_regs(g, vcpu, &regs);
+}
+
+void guest_interrupt(struct guest *g, int vcpu, uint8_t vector)
+{
+	struct kvm_msi msi = { .address_lo = MSI_ADDRESS | vcpu << 12, .data = vector };
+
+	REQUIRE_EQ(ioctl(g->vm, KVM_SIGNAL_MSI, &msi), 1);
 }
 
 void guest_long_mode(struct guest *g, int vcpu, uint64_t tables_gpa, uint64_t rip, uint64_t rsp)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A small KVM guest for tests: memory slots over any host memory, vCPUs in real mode or in 64-bit mode with
- * paging, a blob of code, and what made the vCPU come back. What goes wrong ends the case; a machine without KVM
- * skips it.
+ * paging, a blob of code, and what made the vCPU come back; where wanted with interrupt controllers in the kernel,
+ * exceptions and interrupts. What goes wrong ends the case; a machine without KVM skips it.
  *
  *	GUEST_CODE(adds, ".code16", "addw %bx, %ax; movw $0x10, %dx; outw %ax, %dx; hlt");
  *
@@ -22,6 +22,7 @@
 #include "tap.h"
 
 #include <linux/kvm.h>
+#include <linux/kvm_para.h>
 
 #define GUEST_MAX_VCPUS 16
 #define GUEST_MAX_SLOTS 32
@@ -47,6 +48,7 @@ struct guest {
 	int kvm;
 	int vm;
 	int nr_vcpus;
+	bool irqchip;
 	size_t run_size;
 	struct guest_vcpu vcpus[GUEST_MAX_VCPUS];
 	struct kvm_userspace_memory_region slots[GUEST_MAX_SLOTS];
@@ -56,13 +58,41 @@ struct guest {
 void guest_create(struct guest *g);
 void guest_destroy(struct guest *g);
 
+/* What KVM_CHECK_EXTENSION says of the VM. */
+int guest_has(struct guest *g, int capability);
+/* KVM_ENABLE_CAP of the VM. */
+void guest_enable(struct guest *g, uint32_t capability, uint64_t arg);
+
+/*
+ * What this KVM offers to guests in CPUID: false if there is no such leaf. guest_offers() looks for one of the
+ * KVM_FEATURE_* bits.
+ */
+bool guest_cpuid(struct guest *g, uint32_t function, uint32_t index, struct kvm_cpuid_entry2 *entry);
+bool guest_offers(struct guest *g, int feature);
+
 /* Returns the slot's number. Flags as of struct kvm_userspace_memory_region. */
 int guest_add_memory(struct guest *g, uint64_t gpa, void *host, size_t len);
 int guest_add_memory_flags(struct guest *g, uint64_t gpa, void *host, size_t len, uint32_t flags);
 void guest_remove_memory(struct guest *g, int slot);
+/* The slot, which may have been removed, at another place; the same memory and flags. */
+void guest_move_memory(struct guest *g, int slot, uint64_t gpa);
+void guest_set_memory_flags(struct guest *g, int slot, uint32_t flags);
+
+/*
+ * Interrupt controllers in the kernel; before the first vCPU. HLT waits for an interrupt then, and is no exit, and
+ * KVM handles some of its own faults asynchronously.
+ */
+void guest_irqchip(struct guest *g);
 
 /* Returns the vCPU's number, from 0. */
 int guest_add_vcpu(struct guest *g);
+
+/* The vCPU is to see Hyper-V instead of KVM; false if this KVM does not offer that. Before it runs. */
+bool guest_hyperv(struct guest *g, int vcpu);
+
+/* Whether KVM took the value: what the guest's WRMSR would do. Reading ends the case if it fails. */
+bool guest_set_msr(struct guest *g, int vcpu, uint32_t msr, uint64_t value);
+uint64_t guest_get_msr(struct guest *g, int vcpu, uint32_t msr);
 
 /* Start in real mode, flat, at a guest physical address below 64 KiB. All other registers are 0. */
 void guest_real_mode(struct guest *g, int vcpu, uint16_t ip);
@@ -74,8 +104,33 @@ void guest_real_mode(struct guest *g, int vcpu, uint16_t ip);
 #define GUEST_TABLES_SIZE (6 * 4096)
 void guest_build_tables(void *buf, uint64_t gpa);
 
+/*
+ * The same with pages of 4 KiB, for the first 2 MiB: four levels, a page each, from the top down; and one more for the
+ * fourth GiB, with pages of 2 MiB.
+ */
+#define GUEST_SMALL_TABLES_SIZE (5 * 4096)
+void guest_build_small_tables(void *buf, uint64_t gpa);
+
 /* Start in 64-bit mode, ring 0, with these tables. No IDT: any exception is KVM_EXIT_SHUTDOWN. */
 void guest_long_mode(struct guest *g, int vcpu, uint64_t tables_gpa, uint64_t rip, uint64_t rsp);
+
+/*
+ * For exceptions and interrupts in 64-bit mode: a page with the IDT and one with the GDT, written to a buffer of
+ * GUEST_DESCRIPTORS_SIZE that the guest will see at gpa. guest_set_gate() names the handler of a vector, before or
+ * after; guest_use_descriptors() makes a vCPU in 64-bit mode use them.
+ */
+#define GUEST_DESCRIPTORS_SIZE (2 * 4096)
+void guest_build_descriptors(void *buf);
+void guest_set_gate(void *buf, int vector, uint64_t rip);
+void guest_use_descriptors(struct guest *g, int vcpu, uint64_t gpa);
+
+/*
+ * Turns the local APIC of a vCPU on, with registers as MSRs (x2APIC), and lets the vCPU take interrupts; sends it one.
+ * The interrupt controllers have to be in the kernel.
+ */
+#define GUEST_X2APIC_EOI 0x80b
+void guest_use_apic(struct guest *g, int vcpu);
+void guest_interrupt(struct guest *g, int vcpu, uint8_t vector);
 
 struct kvm_regs guest_get_regs(struct guest *g, int vcpu);
 void guest_set_regs(struct guest *g, int vcpu, const struct kvm_regs *regs);
