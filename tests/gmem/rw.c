@@ -5,6 +5,7 @@
  */
 #include "gmem.h"
 
+#include <poll.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
 
@@ -377,4 +378,52 @@ TEST(read_only_descriptor)
 	memset(p.model, 4, 10);
 	CHECK_EQ(pwrite(wo, p.buf, 10, 0), 10);
 	CHECK(same(&p));
+}
+
+/* RWF_NOWAIT: what there is at once, and EAGAIN instead of waiting for a handler. */
+static void reads_without_waiting(int fd, int context)
+{
+	size_t ps = page_size();
+	unsigned char buf[3 * 4096];
+	struct iovec iov = { .iov_base = buf, .iov_len = sizeof(buf) };
+
+	/* Page 0 is present, 1 absent and 2 closed under the watch, which ends before 3; 4 is poisoned. */
+	CHECK_EQ(preadv2(fd, &iov, 1, 0, RWF_NOWAIT), ps);
+	CHECK(pattern_is(buf, ps, 1));
+	CHECK_ERRNO(preadv2(fd, &iov, 1, ps, RWF_NOWAIT), EAGAIN);
+	CHECK_ERRNO(preadv2(fd, &iov, 1, 2 * ps, RWF_NOWAIT), EAGAIN);
+	CHECK_EQ(preadv2(fd, &iov, 1, 3 * ps, RWF_NOWAIT), ps);
+	CHECK(all_bytes_are(buf, ps, 0));
+	CHECK_ERRNO(preadv2(fd, &iov, 1, 4 * ps, RWF_NOWAIT), EIO);
+	CHECK_EQ(preadv2(fd, &iov, 1, 5 * ps, RWF_NOWAIT), 0);
+	CHECK_EQ(xgmem_stats(fd).events, 0);
+	CHECK_EQ(xgmem_stats(fd).waiters, 0);
+	CHECK_EQ(xgmem_stats(fd).faults_missing, 0);
+	CHECK_EQ(poll(&(struct pollfd){ .fd = context, .events = POLLIN }, 1, 0), 0);
+}
+
+TEST(read_that_may_not_wait)
+{
+	size_t ps = page_size();
+	int fd = xgmem(5 * ps), context = xgmem_context(), again;
+	unsigned char page[4096];
+	struct iovec iov = { .iov_base = page, .iov_len = sizeof(page) };
+	char path[64];
+
+	pattern_fill(page, ps, 1);
+	REQUIRE_OK(gmem_watch(fd, context, 0, 3 * ps, GMEMFD_MODE_ALL, 0, 0));
+	REQUIRE_OK(gmem_copy(fd, 0, ps, page, 0));
+	REQUIRE_OK(gmem_copy(fd, 2 * ps, ps, page, GMEMFD_RANGE_CLOSED));
+	REQUIRE_OK(gmem_poison(fd, 4 * ps, ps, 0));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	reads_without_waiting(fd, context);
+	again = REQUIRE_FD(open(path, O_RDONLY | O_CLOEXEC));
+	reads_without_waiting(again, context);
+	again = REQUIRE_FD(open(path, O_RDWR | O_CLOEXEC));
+	reads_without_waiting(again, context);
+	/* A write takes memory, and may wait for it. */
+	CHECK_ERRNO(pwritev2(fd, &iov, 1, 0, RWF_NOWAIT), EINVAL);
+	CHECK_ERRNO(pwritev2(again, &iov, 1, 0, RWF_NOWAIT), EINVAL);
+	CHECK_OK(gmem_continue(fd, 2 * ps, ps, 0));
+	CHECK_EQ(preadv2(fd, &iov, 1, 2 * ps, RWF_NOWAIT), ps);
 }

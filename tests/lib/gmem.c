@@ -51,11 +51,13 @@ int xgmem_context(void)
 	return REQUIRE_FD(gmem_context());
 }
 
-int gmem_watch(int fd, int context, uint64_t offset, uint64_t len, uint64_t modes, uint64_t cookie, uint32_t policy)
+static int watch(int fd, int context, uint64_t flags, uint64_t offset, uint64_t len, uint64_t modes, uint64_t cookie,
+		 uint32_t policy)
 {
 	struct gmemfd_watch watch = {
 		.size = sizeof(watch),
 		.context = context,
+		.flags = flags,
 		.offset = offset,
 		.len = len,
 		.modes = modes,
@@ -64,6 +66,17 @@ int gmem_watch(int fd, int context, uint64_t offset, uint64_t len, uint64_t mode
 	};
 
 	return ioctl(fd, GMEMFD_WATCH, &watch);
+}
+
+int gmem_watch(int fd, int context, uint64_t offset, uint64_t len, uint64_t modes, uint64_t cookie, uint32_t policy)
+{
+	return watch(fd, context, 0, offset, len, modes, cookie, policy);
+}
+
+int gmem_watch_exit(int fd, int context, uint64_t offset, uint64_t len, uint64_t modes, uint64_t cookie,
+		    uint32_t policy)
+{
+	return watch(fd, context, GMEMFD_WATCH_VCPU_EXIT, offset, len, modes, cookie, policy);
 }
 
 static int range(int fd, unsigned long cmd, struct gmemfd_range range)
@@ -233,6 +246,67 @@ struct gmemfd_resolve gmem_resolve(int fd, struct gmemfd_range *ops, uint32_t nr
 		ops[i].size = sizeof(*ops);
 	*err = ioctl(fd, GMEMFD_RESOLVE, &resolve) ? errno : 0;
 	return resolve;
+}
+
+int gmem_bind(int fd, int vm, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t len, uint64_t cookie)
+{
+	struct gmemfd_bind bind = {
+		.size = sizeof(bind),
+		.vm_fd = vm,
+		.offset = offset,
+		.vm = cookie,
+		.slot = slot,
+		.gpa = gpa,
+		.len = len,
+	};
+
+	return ioctl(fd, GMEMFD_BIND, &bind);
+}
+
+void *gmem_bind_set(int fd, int vm, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t len, uint64_t cookie,
+		    uint64_t flags)
+{
+	struct gmemfd_bind bind = {
+		.size = sizeof(bind),
+		.vm_fd = vm,
+		.flags = GMEMFD_BIND_SET | flags,
+		.offset = offset,
+		.vm = cookie,
+		.slot = slot,
+		.gpa = gpa,
+		.len = len,
+	};
+
+	return ioctl(fd, GMEMFD_BIND, &bind) ? NULL : (void *)(uintptr_t)bind.address;
+}
+
+int gmem_unbind(int fd, int vm, uint32_t slot, uint64_t flags)
+{
+	struct gmemfd_bind bind = { .size = sizeof(bind), .vm_fd = vm, .flags = flags, .slot = slot };
+
+	return ioctl(fd, GMEMFD_UNBIND, &bind);
+}
+
+int gmem_bindings(int fd, struct gmemfd_binding *entries, uint32_t nr, uint64_t after)
+{
+	struct gmemfd_bindings bindings = {
+		.size = sizeof(bindings),
+		.nr = nr,
+		.after = after,
+		.entries = (uintptr_t)entries,
+		.entry_size = sizeof(*entries),
+	};
+
+	return ioctl(fd, GMEMFD_BINDINGS, &bindings) ? -1 : (int)bindings.nr;
+}
+
+int gmem_vcpu_fault(int context, int vcpu, struct gmemfd_event *event)
+{
+	struct gmemfd_vcpu_fault fault = { .size = sizeof(fault), .vcpu_fd = vcpu };
+	int ret = ioctl(context, GMEMFD_VCPU_FAULT, &fault);
+
+	*event = fault.event;
+	return ret;
 }
 
 bool gmem_has_content(int fd, uint64_t offset)

@@ -24,6 +24,9 @@ int gmem_context(void);
 int xgmem_context(void);
 
 int gmem_watch(int fd, int context, uint64_t offset, uint64_t len, uint64_t modes, uint64_t cookie, uint32_t policy);
+/* The same with GMEMFD_WATCH_VCPU_EXIT. */
+int gmem_watch_exit(int fd, int context, uint64_t offset, uint64_t len, uint64_t modes, uint64_t cookie,
+		    uint32_t policy);
 int gmem_unwatch(int fd, uint64_t offset, uint64_t len);
 int gmem_attach(int fd, int context, uint64_t offset, uint64_t len);
 int gmem_policy(int fd, uint64_t offset, uint64_t len, uint32_t policy);
@@ -69,6 +72,21 @@ void gmem_handler_stop(struct gmem_handler *handler);
 #define CHECK_DONE(call, bytes) ({ CHECK_OK(call); CHECK_EQ(gmem_done, bytes); })
 #define CHECK_PARTLY(call, bytes) ({ CHECK_ERRNO(call, EAGAIN); CHECK_EQ(gmem_done, bytes); })
 #define CHECK_REFUSED(call, err) ({ CHECK_ERRNO(call, err); CHECK_EQ(gmem_done, -(err)); })
+
+/* GMEMFD_BIND of a memslot that is there. */
+int gmem_bind(int fd, int vm, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t len, uint64_t cookie);
+/*
+ * The same with GMEMFD_BIND_SET, and GMEMFD_BIND_PRIVATE if it is in flags: where the memslot is mapped, or NULL with
+ * errno.
+ */
+void *gmem_bind_set(int fd, int vm, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t len, uint64_t cookie,
+		    uint64_t flags);
+/* GMEMFD_UNBIND; flags as there. */
+int gmem_unbind(int fd, int vm, uint32_t slot, uint64_t flags);
+/* GMEMFD_BINDINGS: how many were written, or -1. */
+int gmem_bindings(int fd, struct gmemfd_binding *entries, uint32_t nr, uint64_t after);
+/* GMEMFD_VCPU_FAULT. */
+int gmem_vcpu_fault(int context, int vcpu, struct gmemfd_event *event);
 
 /* GMEMFD_RESOLVE; sizes of the entries are filled in. What came back is in the struct. */
 struct gmemfd_resolve gmem_resolve(int fd, struct gmemfd_range *ops, uint32_t nr, uint64_t flags, int *err);

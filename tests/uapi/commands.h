@@ -7,12 +7,14 @@
 #define GMEMFD_TESTS_COMMANDS_H
 
 #include "gmem.h"
+#include "guest.h"
 
 #define FIXTURE_PAGES 16
 
 /*
  * A file of 16 pages: 0 to 7 watched in both modes, 0 closed, 12 and 13 watched by an orphan (HOLD), 15 present, all
- * others absent.
+ * others absent. For commands that are about a VM there is one, whose memslot 0 is the file, bound, and whose memslot 1
+ * is the second half of it, not bound; its vCPU has just been sent back with a fault for page 3.
  */
 struct fixture {
 	int file;
@@ -21,6 +23,10 @@ struct fixture {
 	int source;		/* a file of two pages */
 	void *memory;		/* two pages */
 	struct gmemfd_range *op;	/* for RESOLVE: ZERO of page 9 */
+	struct gmemfd_binding *entries;	/* for BINDINGS: room for two */
+	bool has_vm;
+	struct guest guest;
+	unsigned char *map;		/* of the file */
 };
 
 enum kind { ON_DEVICE, ON_FILE, ON_CONTEXT };
@@ -35,6 +41,8 @@ struct command {
 	bool returns_fd;
 	bool is_range;		/* struct gmemfd_range: has a result in done */
 	bool has_range;		/* offset and len, at 16 and 24 */
+	bool needs_vm;
+	bool repeats;		/* called on another fixture it answers the same */
 	uint64_t flags;		/* known bits of flags, which are at 8 in every struct */
 	void (*fill)(const struct fixture *f, void *args);
 };
@@ -44,10 +52,33 @@ struct command {
 #define OFFSET_AT 16
 #define LEN_AT 24
 
-static inline struct fixture fixture_make(void)
+#define FIXTURE_VCPU_PAGE 3
+#define FIXTURE_CODE_PAGE 15
+GUEST_CODE(fixture_code, ".code16", "	movb 0x3000, %al\n	hlt");
+
+static inline void fixture_make_vm(struct fixture *f)
 {
 	size_t ps = page_size();
-	struct fixture f;
+	const struct guest_exit *e;
+
+	f->has_vm = true;
+	guest_create(&f->guest);
+	f->map = xmmap(NULL, FIXTURE_PAGES * ps, PROT_READ | PROT_WRITE, MAP_SHARED, f->file, 0);
+	memcpy(f->map + FIXTURE_CODE_PAGE * ps, fixture_code, GUEST_CODE_SIZE(fixture_code));
+	REQUIRE_EQ(guest_add_memory(&f->guest, 0, f->map, FIXTURE_PAGES * ps), 0);
+	REQUIRE_EQ(guest_add_memory(&f->guest, 1 << 20, f->map + 8 * ps, 8 * ps), 1);
+	guest_add_vcpu(&f->guest);
+	guest_real_mode(&f->guest, 0, FIXTURE_CODE_PAGE * ps);
+	REQUIRE_OK(gmem_bind(f->file, f->guest.vm, 0, 0, 0, FIXTURE_PAGES * ps, 9));
+	e = guest_run(&f->guest, 0);
+	REQUIRE_EQ(e->err, EFAULT);
+}
+
+/* What a command needs; for NULL, what all but those that are about a VM need. */
+static inline struct fixture fixture_make(const struct command *c)
+{
+	size_t ps = page_size();
+	struct fixture f = { .has_vm = false };
 	char path[64];
 	int lost;
 
@@ -62,18 +93,25 @@ static inline struct fixture fixture_make(void)
 	f.op = (void *)((char *)f.memory + 2 * ps);
 	*f.op = (struct gmemfd_range){
 		.size = sizeof(*f.op), .op = GMEMFD_OP_ZERO, .offset = 9 * ps, .len = ps };
+	f.entries = (void *)(f.op + 1);
 
-	REQUIRE_OK(gmem_watch(f.file, f.context, 0, 8 * ps, GMEMFD_MODE_ALL, 7, 0));
+	REQUIRE_OK(gmem_watch_exit(f.file, f.context, 0, 8 * ps, GMEMFD_MODE_ALL, 7, 0));
 	REQUIRE_OK(gmem_copy(f.file, 0, ps, f.memory, GMEMFD_RANGE_CLOSED));
 	REQUIRE_OK(gmem_copy(f.file, 15 * ps, ps, f.memory, 0));
 	lost = xgmem_context();
 	REQUIRE_OK(gmem_watch(f.file, lost, 12 * ps, 2 * ps, GMEMFD_MODE_MISSING, 8, GMEMFD_POLICY_HOLD));
 	close(lost);
+	if (c && c->needs_vm)
+		fixture_make_vm(&f);
 	return f;
 }
 
 static inline void fixture_drop(struct fixture *f)
 {
+	if (f->has_vm) {
+		guest_destroy(&f->guest);
+		munmap(f->map, FIXTURE_PAGES * page_size());
+	}
 	close(f->file);
 	close(f->read_only);
 	close(f->context);
@@ -165,6 +203,26 @@ FILL(resolve, resolve)
 	a->ops = (uintptr_t)f->op;
 }
 
+FILL(bind, bind)
+{
+	a->vm_fd = f->guest.vm;
+	a->slot = 1;
+	a->gpa = 1 << 20;
+	a->offset = 8 * page_size();
+	a->len = 8 * page_size();
+}
+
+FILL(unbind, bind) { a->vm_fd = f->guest.vm; }
+
+FILL(bindings, bindings)
+{
+	a->nr = 2;
+	a->entries = (uintptr_t)f->entries;
+	a->entry_size = sizeof(*f->entries);
+}
+
+FILL(vcpu_fault, vcpu_fault) { a->vcpu_fd = f->guest.vcpus[0].fd; }
+
 #define COMMAND(_cmd, _type, _fill, ...) {					\
 	.label = #_cmd, .type = "gmemfd_" #_type, .cmd = GMEMFD_##_cmd,		\
 	.size = sizeof(struct gmemfd_##_type),					\
@@ -174,14 +232,15 @@ FILL(resolve, resolve)
 		.is_range = true, .has_range = true, .flags = _flags)
 
 static const struct command commands[] = {
-	COMMAND(INFO, info, info, .kind = ON_DEVICE),
+	COMMAND(INFO, info, info, .kind = ON_DEVICE, .repeats = true),
 	COMMAND(CREATE, create, create, .kind = ON_DEVICE, .returns_fd = true, .flags = GMEMFD_CREATE_ALL),
 	COMMAND(CONTEXT, context, context, .kind = ON_DEVICE, .returns_fd = true),
-	COMMAND(WATCH, watch, watch, .kind = ON_FILE, .writes = true, .has_range = true),
+	COMMAND(WATCH, watch, watch, .kind = ON_FILE, .writes = true, .has_range = true,
+		.flags = GMEMFD_WATCH_VCPU_EXIT),
 	RANGE(UNWATCH, unwatch, 0),
 	COMMAND(ATTACH, attach, attach, .kind = ON_FILE, .writes = true, .has_range = true),
 	COMMAND(POLICY, policy, policy, .kind = ON_FILE, .writes = true, .has_range = true),
-	COMMAND(STATS, stats, stats, .kind = ON_FILE),
+	COMMAND(STATS, stats, stats, .kind = ON_FILE, .repeats = true),
 	RANGE(COPY, copy, GMEMFD_RANGE_ALL),
 	RANGE(CONTINUE, continue, GMEMFD_RANGE_DONTWAKE),
 	RANGE(ZERO, absent, GMEMFD_RANGE_ALL),
@@ -189,6 +248,10 @@ static const struct command commands[] = {
 	RANGE(WAKE, continue, 0),
 	RANGE(FILL, fill, GMEMFD_RANGE_ALL),
 	COMMAND(RESOLVE, resolve, resolve, .kind = ON_FILE, .writes = true, .flags = GMEMFD_RESOLVE_ALL),
+	COMMAND(BIND, bind, bind, .kind = ON_FILE, .writes = true, .needs_vm = true, .flags = GMEMFD_BIND_ALL),
+	COMMAND(UNBIND, bind, unbind, .kind = ON_FILE, .writes = true, .needs_vm = true, .flags = GMEMFD_BIND_SET),
+	COMMAND(BINDINGS, bindings, bindings, .kind = ON_FILE, .needs_vm = true),
+	COMMAND(VCPU_FAULT, vcpu_fault, vcpu_fault, .kind = ON_CONTEXT, .needs_vm = true),
 };
 
 /* The struct as a caller of today would fill it. */

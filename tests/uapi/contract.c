@@ -84,7 +84,7 @@ static void refused(const struct fixture *f, int fd, unsigned long cmd, void *ar
 /* Calls on a new fixture, where it has to succeed; leaves the struct as the kernel left it. */
 static void granted(const struct command *c, unsigned long cmd, uint32_t size, unsigned char *args, const char *what)
 {
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(c);
 	int ret;
 
 	command_fill(&f, c, args);
@@ -105,7 +105,7 @@ static void granted(const struct command *c, unsigned long cmd, uint32_t size, u
 
 TEST_EACH(short_struct, struct command, commands)
 {
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 	unsigned char *args = xmmap_anon(page_size());
 	unsigned char before[sizeof(struct gmemfd_stats)];
 
@@ -134,7 +134,7 @@ TEST_EACH(longer_struct_of_zeros, struct command, commands)
 		CHECK_EQ(*(uint32_t *)args, size);
 		CHECK(all_bytes_are(args + row->size, more[i], 0));
 		CHECK(all_bytes_are(args + size, 2 * page - size, 0xa5));
-		if (_IOC_DIR(row->cmd) & _IOC_READ && !row->is_range && row->cmd != GMEMFD_RESOLVE)
+		if (row->repeats)
 			CHECK(!memcmp(args + 4, exact + 4, row->size - 4));
 		if (row->is_range)
 			CHECK_EQ(((struct gmemfd_range *)args)->done, ((struct gmemfd_range *)exact)->done);
@@ -145,7 +145,7 @@ TEST_EACH(longer_struct_of_zeros, struct command, commands)
 
 TEST_EACH(longer_struct_with_a_byte_set, struct command, commands)
 {
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 	uint32_t page = page_size();
 	unsigned char *args = xmmap_anon(page), *want = xmmap_anon(page);
 	struct state before = fixture_state(&f), after;
@@ -172,7 +172,7 @@ TEST_EACH(longer_struct_with_a_byte_set, struct command, commands)
 TEST_EACH(longer_than_a_page, struct command, commands)
 {
 	static const uint32_t more[] = { 1, 2, 3, 4, 8, 4096 };
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 	uint32_t page = page_size();
 	unsigned char *args = xmmap_anon(3 * page);
 
@@ -187,7 +187,7 @@ TEST_EACH(longer_than_a_page, struct command, commands)
 
 TEST_EACH(bad_address, struct command, commands)
 {
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 	size_t page = page_size();
 	unsigned char *args = xmmap_anon(2 * page), buf[sizeof(struct gmemfd_stats)];
 	int fd = command_fd(&f, row);
@@ -224,7 +224,7 @@ TEST_EACH(struct_at_the_end_of_a_mapping, struct command, commands)
 
 TEST_EACH(memory_that_cannot_be_written, struct command, commands)
 {
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 	unsigned char *args = xmmap_anon(page_size());
 	int ret;
 
@@ -251,7 +251,7 @@ TEST_EACH(size_in_the_number_is_ignored, struct command, commands)
 
 TEST_EACH(direction_matters, struct command, commands)
 {
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 	unsigned char args[sizeof(struct gmemfd_stats)];
 
 	command_fill(&f, row, args);
@@ -267,7 +267,7 @@ TEST_EACH(direction_matters, struct command, commands)
 
 TEST_EACH(other_kinds_of_descriptor, struct command, commands)
 {
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 	unsigned char args[sizeof(struct gmemfd_stats)];
 
 	command_fill(&f, row, args);
@@ -283,7 +283,7 @@ TEST_EACH(other_kinds_of_descriptor, struct command, commands)
 
 TEST_EACH(file_open_for_reading, struct command, commands)
 {
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 	unsigned char args[sizeof(struct gmemfd_stats)];
 
 	if (row->kind != ON_FILE) {
@@ -307,7 +307,7 @@ static bool is_command(enum kind kind, unsigned int dir, unsigned int nr)
 
 TEST(unknown_numbers)
 {
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(NULL);
 	struct { const char *what; int fd; enum kind kind; } fds[] = {
 		{ "device", gmem_dev(), ON_DEVICE },
 		{ "file", f.file, ON_FILE },

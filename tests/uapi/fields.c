@@ -32,9 +32,18 @@ static void refused(const struct fixture *f, const struct command *c, void *args
 	tap_check(state_same(&before, &after), false, __FILE__, __LINE__, "nothing changed after %s", text);
 }
 
+static const struct command *command_of(unsigned int cmd)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (commands[i].cmd == cmd)
+			return &commands[i];
+	REQUIRE(!"a command that is in the table");
+	return NULL;
+}
+
 TEST_EACH(unknown_flags, struct command, commands)
 {
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 	unsigned char args[sizeof(struct gmemfd_stats)];
 
 	for (int bit = 0; bit < 64; bit++) {
@@ -65,7 +74,7 @@ TEST(known_flags)
 
 			if (!(c->flags & (1ull << bit)))
 				continue;
-			f = fixture_make();
+			f = fixture_make(c);
 			command_fill(&f, c, &range);
 			range.flags = 1ull << bit;
 			if (range.flags == GMEMFD_RANGE_CLOSED) {
@@ -79,6 +88,15 @@ TEST(known_flags)
 			CHECK_EQ(range.done, range.len);
 			fixture_drop(&f);
 		}
+	}
+	for (uint64_t flags = 0; flags <= GMEMFD_WATCH_VCPU_EXIT; flags++) {
+		struct fixture f = fixture_make(NULL);
+		struct gmemfd_watch watch;
+
+		command_fill(&f, command_of(GMEMFD_WATCH), &watch);
+		watch.flags = flags;
+		CHECK_OK(ioctl(f.file, GMEMFD_WATCH, &watch));
+		fixture_drop(&f);
 	}
 	for (uint64_t flags = 0; flags <= GMEMFD_CREATE_ALL; flags++) {
 		create.flags = flags;
@@ -105,6 +123,10 @@ static const struct zero_field zero_fields[] = {
 	ZERO_FIELD(WATCH, watch, pad),
 	ZERO_RANGE(UNWATCH), ZERO_SRC(UNWATCH),
 	ZERO_FIELD(STATS, stats, pad),
+	ZERO_FIELD(BIND, bind, slot_flags), ZERO_FIELD(BIND, bind, address),
+	ZERO_FIELD(UNBIND, bind, offset), ZERO_FIELD(UNBIND, bind, vm), ZERO_FIELD(UNBIND, bind, slot_flags),
+	ZERO_FIELD(UNBIND, bind, gpa), ZERO_FIELD(UNBIND, bind, len), ZERO_FIELD(UNBIND, bind, address),
+	ZERO_FIELD(BINDINGS, bindings, pad),
 	ZERO_RANGE(COPY), ZERO_FIELD(COPY, range, src_fd),
 	ZERO_RANGE(CONTINUE), ZERO_SRC(CONTINUE),
 	ZERO_RANGE(ZERO), ZERO_SRC(ZERO),
@@ -113,19 +135,10 @@ static const struct zero_field zero_fields[] = {
 	ZERO_RANGE(FILL),
 };
 
-static const struct command *command_of(unsigned int cmd)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		if (commands[i].cmd == cmd)
-			return &commands[i];
-	REQUIRE(!"a command that is in the table");
-	return NULL;
-}
-
 TEST_EACH(must_be_zero, struct zero_field, zero_fields)
 {
 	const struct command *c = command_of(row->cmd);
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(c);
 	unsigned char args[sizeof(struct gmemfd_stats)];
 
 	for (size_t bit = 0; bit < row->len * 8; bit++) {
@@ -138,7 +151,7 @@ TEST_EACH(must_be_zero, struct zero_field, zero_fields)
 TEST(modes)
 {
 	const struct command *c = command_of(GMEMFD_WATCH);
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(c);
 	struct gmemfd_watch watch;
 
 	command_fill(&f, c, &watch);
@@ -170,7 +183,7 @@ TEST(policies)
 	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
 		const struct command *c = command_of(where[i].cmd);
 		unsigned char args[sizeof(struct gmemfd_stats)];
-		struct fixture f = fixture_make();
+		struct fixture f = fixture_make(c);
 
 		for (size_t j = 0; j < ARRAY_SIZE(unknown); j++) {
 			command_fill(&f, c, args);
@@ -212,7 +225,7 @@ TEST_EACH(ranges, struct command, commands)
 		{ "the sign bit", 1ull << 63, 1ull << 63 },
 	};
 	unsigned char args[sizeof(struct gmemfd_stats)];
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 
 	if (!row->has_range) {
 		CHECK(!row->is_range);
@@ -235,7 +248,7 @@ TEST_EACH(ranges_of_a_huge_file, struct command, commands)
 		{ HPAGE_SIZE, HPAGE_SIZE + ps }, { 2 * HPAGE_SIZE, HPAGE_SIZE },
 	};
 	unsigned char args[sizeof(struct gmemfd_stats)];
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(row);
 	int huge;
 
 	if (!row->has_range) {
@@ -256,7 +269,7 @@ TEST(descriptors_of_contexts)
 {
 	static const unsigned int cmds[] = { GMEMFD_WATCH, GMEMFD_ATTACH };
 	size_t at = offsetof(struct gmemfd_watch, context);
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(NULL);
 	int closed = xgmem_context();
 	int bad[] = { -1, INT32_MIN, INT32_MAX, 1000000, closed, f.file, f.read_only, f.source, gmem_dev() };
 	unsigned char args[sizeof(struct gmemfd_stats)];
@@ -271,11 +284,160 @@ TEST(descriptors_of_contexts)
 		}
 }
 
+/* What BIND is told of the memslot. Whether it is so is another matter: see tests/kvm. */
+TEST(ranges_of_memslots)
+{
+	const struct command *c = command_of(GMEMFD_BIND);
+	uint64_t ps = page_size(), size = FIXTURE_PAGES * ps;
+	const struct { const char *what; uint64_t offset, len, gpa; } bad[] = {
+		{ "no length", 8 * ps, 0, 1 << 20 },
+		{ "an unaligned offset", 8 * ps + 1, 8 * ps, 1 << 20 },
+		{ "an unaligned length", 8 * ps, 8 * ps - 512, 1 << 20 },
+		{ "an unaligned address", 8 * ps, 8 * ps, (1 << 20) + 2048 },
+		{ "a range over the end", 9 * ps, 8 * ps, 1 << 20 },
+		{ "a range at the end", size, 8 * ps, 1 << 20 },
+		{ "a range beyond the end", size + 8 * ps, 8 * ps, 1 << 20 },
+		{ "a range that wraps to 0", -8 * ps, 8 * ps, 1 << 20 },
+		{ "a range that wraps", -ps, 8 * ps, 1 << 20 },
+		{ "a negative length", 8 * ps, -8 * ps, 1 << 20 },
+		{ "the sign bit", 1ull << 63, 1ull << 63, 1 << 20 },
+		{ "an address that wraps to 0", 8 * ps, 8 * ps, -8 * ps },
+		{ "an address that wraps", 8 * ps, 8 * ps, -ps },
+	};
+	struct fixture f = fixture_make(c);
+
+	for (int set = 0; set < 2; set++)
+		for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+			struct gmemfd_bind bind;
+
+			command_fill(&f, c, &bind);
+			bind.slot += set;
+			bind.flags = set ? GMEMFD_BIND_SET : 0;
+			bind.offset = bad[i].offset;
+			bind.len = bad[i].len;
+			bind.gpa = bad[i].gpa;
+			refused(&f, c, &bind, EINVAL, bad[i].what);
+		}
+}
+
+TEST(descriptors_of_kvm)
+{
+	static const unsigned int cmds[] = { GMEMFD_BIND, GMEMFD_UNBIND, GMEMFD_VCPU_FAULT };
+	size_t at = offsetof(struct gmemfd_bind, vm_fd);
+	struct fixture f = fixture_make(command_of(GMEMFD_BIND));
+	int closed = xgmem_context(), vcpu = f.guest.vcpus[0].fd;
+	int stats = REQUIRE_FD(ioctl(f.guest.vm, KVM_GET_STATS_FD, NULL));
+	int vcpu_stats = REQUIRE_FD(ioctl(vcpu, KVM_GET_STATS_FD, NULL));
+	int bad[] = { -1, INT32_MIN, INT32_MAX, 1000000, closed, f.file, f.read_only, f.source, f.context, gmem_dev(),
+		      f.guest.kvm, stats, vcpu_stats, 0 };
+	unsigned char args[sizeof(struct gmemfd_stats)];
+
+	CHECK_EQ(offsetof(struct gmemfd_vcpu_fault, vcpu_fd), at);
+	close(closed);
+	for (size_t i = 0; i < ARRAY_SIZE(cmds); i++)
+		for (size_t j = 0; j < ARRAY_SIZE(bad); j++) {
+			/* Last, what another of the commands wants. */
+			if (j == ARRAY_SIZE(bad) - 1)
+				bad[j] = cmds[i] == GMEMFD_VCPU_FAULT ? f.guest.vm : vcpu;
+			command_fill(&f, command_of(cmds[i]), args);
+			*field32(args, at) = bad[j];
+			refused(&f, command_of(cmds[i]), args, EBADF, "a descriptor of another kind");
+		}
+}
+
+TEST(bindings)
+{
+	const struct command *c = command_of(GMEMFD_BINDINGS);
+	static const uint32_t sizes[] = { 0, 1, sizeof(struct gmemfd_binding) - 8, sizeof(struct gmemfd_binding) + 8,
+					  4096, UINT32_MAX };
+	struct fixture f = fixture_make(c);
+	struct gmemfd_bindings bindings;
+
+	command_fill(&f, c, &bindings);
+	bindings.nr = 0;
+	refused(&f, c, &bindings, EINVAL, "no room");
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		command_fill(&f, c, &bindings);
+		bindings.entry_size = sizes[i];
+		refused(&f, c, &bindings, EINVAL, "entries of another size");
+	}
+	command_fill(&f, c, &bindings);
+	bindings.entries = 0;
+	refused(&f, c, &bindings, EFAULT, "entries at NULL");
+	bindings.entries = 1ull << 63;
+	bindings.nr = 1;
+	refused(&f, c, &bindings, EFAULT, "entries at no address");
+	command_fill(&f, c, &bindings);
+	memset(f.entries, 0xa5, 2 * sizeof(*f.entries));
+	CHECK_OK(ioctl(f.read_only, GMEMFD_BINDINGS, &bindings));
+	CHECK_EQ(bindings.nr, 1);
+	CHECK_EQ(bindings.after, 0);
+	CHECK(f.entries[0].id);
+	CHECK_EQ(f.entries[0].flags, 0);
+	CHECK_EQ(f.entries[0].offset, 0);
+	CHECK_EQ(f.entries[0].len, FIXTURE_PAGES * page_size());
+	CHECK_EQ(f.entries[0].vm, 9);
+	CHECK_EQ(f.entries[0].gpa, 0);
+	CHECK_EQ(f.entries[0].address, (uintptr_t)f.map);
+	CHECK_EQ(f.entries[0].slot, 0);
+	CHECK_EQ(f.entries[0].pid, getpid());
+	CHECK(all_bytes_are(&f.entries[1], sizeof(f.entries[1]), 0xa5));
+	/* No more entries than there is room for, and none is written where there are none. */
+	bindings.nr = UINT32_MAX;
+	bindings.after = f.entries[0].id;
+	bindings.entries = 0;
+	CHECK_OK(ioctl(f.file, GMEMFD_BINDINGS, &bindings));
+	CHECK_EQ(bindings.nr, 0);
+}
+
+TEST(vcpu_fault)
+{
+	const struct command *c = command_of(GMEMFD_VCPU_FAULT);
+	struct fixture f = fixture_make(c);
+	struct gmemfd_vcpu_fault fault;
+
+	command_fill(&f, c, &fault);
+	memset(&fault.event, 0xa5, sizeof(fault.event));
+	CHECK_OK(ioctl(f.context, GMEMFD_VCPU_FAULT, &fault));
+	CHECK_EQ(fault.event.type, GMEMFD_EVENT_FAULT);
+	CHECK_EQ(fault.event.flags & ~GMEMFD_FAULT_WRITE,
+		 GMEMFD_FAULT_KERNEL | GMEMFD_FAULT_VM | GMEMFD_FAULT_VCPU | GMEMFD_FAULT_GUEST);
+	CHECK_EQ(fault.event.offset, FIXTURE_VCPU_PAGE * page_size());
+	CHECK_EQ(fault.event.len, page_size());
+	CHECK_EQ(fault.event.cookie, 7);
+	CHECK_EQ(fault.event.tid, gettid());
+	CHECK_EQ(fault.event.slot, 0);
+	CHECK_EQ(fault.event.gpa, FIXTURE_VCPU_PAGE * page_size());
+	CHECK_EQ(fault.event.vm, 9);
+	CHECK_EQ(fault.event.vcpu, 0);
+	CHECK_EQ(fault.event.reserved, 0);
+}
+
+/* Each field of STATS that is about VMs. */
+TEST(stats_of_bindings)
+{
+	struct fixture f = fixture_make(command_of(GMEMFD_BIND));
+	struct gmemfd_stats stats = xgmem_stats(f.file);
+
+	CHECK_EQ(stats.bindings, 1);
+	CHECK_EQ(stats.vcpu_exits, 1);
+	CHECK_EQ(stats.events, 0);
+	CHECK_EQ(stats.faults_missing, 0);
+	/* An exit is none, but KVM of some kernels looks once more whether the page is poisoned. */
+	CHECK(stats.faults_sigbus <= 1);
+	CHECK_EQ(stats.waiters, 0);
+	CHECK_OK(gmem_bind(f.file, f.guest.vm, 1, 1 << 20, 8 * page_size(), 8 * page_size(), 0));
+	CHECK_EQ(xgmem_stats(f.file).bindings, 2);
+	CHECK_OK(gmem_unbind(f.file, f.guest.vm, 0, 0));
+	CHECK_OK(gmem_unbind(f.file, f.guest.vm, 1, 0));
+	CHECK_EQ(xgmem_stats(f.file).bindings, 0);
+}
+
 TEST(resolve)
 {
 	const struct command *c = command_of(GMEMFD_RESOLVE);
 	struct gmemfd_info info = { .size = sizeof(info) };
-	struct fixture f = fixture_make();
+	struct fixture f = fixture_make(c);
 	struct gmemfd_resolve resolve;
 	uint32_t bad[] = { 0, 0, UINT32_MAX };
 
@@ -307,7 +469,12 @@ TEST(info)
 	CHECK_EQ(info.size, sizeof(info));
 	CHECK_EQ(info.abi, GMEMFD_ABI_VERSION);
 	CHECK_EQ(info.flags, 0);
-	CHECK_EQ(info.features & ~(GMEMFD_FEATURE_MEMCG | GMEMFD_FEATURE_VMA_LOCK | GMEMFD_FEATURE_USERFAULTFD), 0);
+	CHECK_EQ(info.features & ~(GMEMFD_FEATURE_MEMCG | GMEMFD_FEATURE_VMA_LOCK | GMEMFD_FEATURE_USERFAULTFD |
+				   GMEMFD_FEATURE_KVM), 0);
+	/* All kernels that are tested have KVM. */
+	CHECK(info.features & GMEMFD_FEATURE_KVM);
+	CHECK_EQ(info.watch_flags, GMEMFD_WATCH_VCPU_EXIT);
+	CHECK_EQ(info.bind_flags, GMEMFD_BIND_ALL);
 	CHECK_EQ(!!(info.features & GMEMFD_FEATURE_MEMCG), !access("/sys/fs/cgroup/cgroup.controllers", F_OK) &&
 		 strstr(read_file("/sys/fs/cgroup/cgroup.controllers"), "memory"));
 	CHECK_EQ(info.create_flags, GMEMFD_CREATE_ALL);
