@@ -146,6 +146,8 @@ static vm_fault_t gmem_fault_wait(struct gmem *gmem, struct gmem_map *map,
 	bool nowait = vmf->flags & FAULT_FLAG_RETRY_NOWAIT;
 	const struct mm_struct *mm = vmf->vma->vm_mm;
 	bool (*give_up)(const void *mm) = NULL;
+	/* Before the event can be read, for whoever reads it may send one. */
+	bool signalled = signal_pending(current);
 	bool able = gmem_fault_may_wait(vmf);
 	struct gmem_touch touch = {
 		.gmem = gmem,
@@ -225,13 +227,13 @@ static vm_fault_t gmem_fault_wait(struct gmem *gmem, struct gmem_map *map,
 	 * retried when one comes that does not kill: it would go round and
 	 * round, with an event each time. Whoever breaks off for a signal, as
 	 * get_user_pages() does, does not come back with it; but one may come just
-	 * now, which must not be lost: so who looks like the former comes
-	 * round once a second.
+	 * before this fault, which must not be lost: so who looks like the former
+	 * comes round once a second.
 	 */
 	state = TASK_KILLABLE;
 	if (vmf->flags & FAULT_FLAG_INTERRUPTIBLE) {
 		if (vmf->flags & FAULT_FLAG_USER ||
-		    !(vmf->flags & FAULT_FLAG_TRIED && signal_pending(current)))
+		    !(vmf->flags & FAULT_FLAG_TRIED && signalled))
 			state = TASK_INTERRUPTIBLE;
 		else
 			give_up = gmem_look_again;
