@@ -162,7 +162,8 @@ static void gmem_vm_asynchronous(struct gmem_vm *vm, unsigned long address,
 		if (READ_ONCE(asked->probed) != address)
 			continue;
 		vcpu = kvm_get_vcpu(vm->kvm, i);
-		if (!vcpu)
+		/* Nothing given away: an old probe. */
+		if (!vcpu || !READ_ONCE(vcpu->async_pf.queued))
 			continue;
 		where->vcpu = vcpu->vcpu_id;
 		where->flags |= GMEMFD_FAULT_VCPU | GMEMFD_FAULT_GUEST;
