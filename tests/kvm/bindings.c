@@ -9,7 +9,7 @@
 #include <sched.h>
 #include <sys/socket.h>
 
-/* --- Files, VMs and processes go ---------------------------------------------------------------------------- */
+/* --- Files, VMs and processes go ------------------------------------------------------------------- */
 
 static const char *const kvm_modules[] = { "kvm", "kvm_amd", "kvm_intel" };
 
@@ -28,6 +28,19 @@ static long long kvm_users(void)
 	return sum;
 }
 
+/* The same once nothing of the cases before is on its way out any more. */
+static long long kvm_users_at_rest(void)
+{
+	long long now = kvm_users(), last;
+
+	do {
+		last = now;
+		sleep_seconds(0.1 * tap_slow());
+		now = kvm_users();
+	} while (now != last);
+	return now;
+}
+
 static bool vm_exists(pid_t pid, int vm)
 {
 	char path[64];
@@ -38,7 +51,7 @@ static bool vm_exists(pid_t pid, int vm)
 
 TEST(vm_is_closed_while_bound)
 {
-	long long before = kvm_users();
+	long long before = kvm_users_at_rest();
 	struct rig r = rig();
 	int vm = r.g.vm;
 
@@ -56,7 +69,7 @@ TEST(vm_is_closed_while_bound)
 /* Even if nobody ever asks again. */
 TEST(file_is_closed_while_bound)
 {
-	long long before = kvm_users();
+	long long before = kvm_users_at_rest();
 	struct rig r = rig();
 	struct gmemfd_bind bind = { .size = sizeof(bind), .vm_fd = r.g.vm, .slot = r.slot, .gpa = GPA, .len = SIZE };
 	int vm = r.g.vm, other = xgmem(SIZE);
@@ -74,7 +87,7 @@ TEST(file_is_closed_while_bound)
 
 TEST(unbound_vm_is_let_go_of)
 {
-	long long before = kvm_users();
+	long long before = kvm_users_at_rest();
 	struct rig r = rig();
 	int vm = r.g.vm;
 
@@ -88,7 +101,7 @@ TEST(unbound_vm_is_let_go_of)
 /* Each is refused, and leaves no VM held. */
 TEST(refused_bindings_hold_nothing)
 {
-	long long before = kvm_users();
+	long long before = kvm_users_at_rest();
 	struct rig r = rig();
 	int vm = r.g.vm, other = xgmem(SIZE);
 
@@ -148,7 +161,7 @@ static const struct end_row {
 
 TEST_EACH(process_goes_while_bound, struct end_row, ends)
 {
-	long long before = kvm_users();
+	long long before = kvm_users_at_rest();
 	int fd = xgmem(SIZE), status;
 	struct gmemfd_binding entries[3];
 	struct child c;
@@ -177,7 +190,7 @@ TEST_EACH(process_goes_while_bound, struct end_row, ends)
 /* The VM's descriptor outlives its process, in another one. */
 TEST(process_goes_and_the_vm_stays)
 {
-	long long before = kvm_users();
+	long long before = kvm_users_at_rest();
 	int fd = xgmem(SIZE), sock[2], vm;
 	pid_t pid;
 
@@ -259,7 +272,7 @@ TEST(pid_namespaces)
 	guest_destroy(&r.g);
 }
 
-/* --- Many ---------------------------------------------------------------------------------------------------- */
+/* --- Many ------------------------------------------------------------------------------------------ */
 
 TEST(several_vms_in_several_processes)
 {
@@ -351,7 +364,7 @@ TEST_LIMIT(many_slots, 120)
 	CHECK_EQ(nr_bindings(fd), 0);
 }
 
-/* --- At the same time ----------------------------------------------------------------------------------------- */
+/* --- At the same time ------------------------------------------------------------------------------ */
 
 #define ROUNDS 100
 
@@ -474,7 +487,7 @@ static void *close_and_make(void *arg)
 /* Lists are made while bindings come, go, and lose their VMs and memslots. */
 TEST(lists_while_all_changes)
 {
-	long long before = kvm_users();
+	long long before = kvm_users_at_rest();
 	struct rig r = rig();
 	struct rig shared = { .g = r.g, .fd = r.fd, .slot = 0 };
 	pthread_t threads[3];
@@ -529,7 +542,7 @@ static const struct closed_row {
 
 TEST_EACH(binds_against_close, struct closed_row, closed)
 {
-	long long before = kvm_users();
+	long long before = kvm_users_at_rest();
 
 	for (int i = 0; i < 20; i++) {
 		struct rig r = rig();

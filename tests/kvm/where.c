@@ -50,7 +50,7 @@ static uint32_t told(const struct gmemfd_event *event)
 	return event->flags & (VM | VCPU | GUEST);
 }
 
-/* --- The guest's own ------------------------------------------------------------------------------------------ */
+/* --- The guest's own ------------------------------------------------------------------------------- */
 
 enum kind { READS, WRITES, FETCHES };
 
@@ -209,7 +209,7 @@ TEST(two_vcpus_one_page)
 	bound_end(&b);
 }
 
-/* --- KVM's own ------------------------------------------------------------------------------------------------- */
+/* --- KVM's own ------------------------------------------------------------------------------------- */
 
 static const struct operand_row {
 	const char *label;
@@ -276,7 +276,7 @@ TEST(kvm_writes_its_clock)
 	bound_end(&b);
 }
 
-/* --- Others ------------------------------------------------------------------------------------------------------ */
+/* --- Others ---------------------------------------------------------------------------------------- */
 
 static long send_it(void *arg)
 {
@@ -371,7 +371,7 @@ TEST(another_process)
 	bound_end(&b);
 }
 
-/* --- Memslots that change, or are several -------------------------------------------------------------------------- */
+/* --- Memslots that change, or are several ---------------------------------------------------------- */
 
 /* What the record says of an access by this process; the page is punched again. */
 static struct gmemfd_event touched(struct bound *b, const unsigned char *at, uint64_t offset)
@@ -554,7 +554,7 @@ TEST(private_slot)
 	bound_end(&b);
 }
 
-/* --- Granules -------------------------------------------------------------------------------------------------------- */
+/* --- Granules -------------------------------------------------------------------------------------- */
 
 #define HUGE_CODE 0x1000ul
 #define HUGE_TOUCHED (HPAGE_SIZE + 0x123000ul)
