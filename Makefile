@@ -6,10 +6,11 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 
 # Nothing here gains from running beside another target of the same call, and their output would mix.
 .NOTPARALLEL:
-.PHONY: help module demo check check-bench-self bench lint install dkms-install dkms-remove clean
+.PHONY: help module lib demo check check-bench-self bench lint install install-lib dkms-install dkms-remove clean
 
 help:
 	@echo 'make module               build the module for the running kernel (KDIR=... for another)'
+	@echo 'make lib                  build the library for programs that use gmemfd (lib/), shared and static'
 	@echo 'make demo                 a KVM guest on a stock kernel whose memory is served lazily'
 	@echo 'make check                build for every kernel, lint, boot every kernel and run all tests on it'
 	@echo 'make check K="6.12 7.3"   boot only these kernels (tests/qemu/kernels.list)'
@@ -18,12 +19,16 @@ help:
 	@echo 'make bench                measure, side by side with memfd and userfaultfd'
 	@echo 'make lint                 what can be checked without running anything'
 	@echo 'make install              install the module for the running kernel (KDIR=... for another)'
+	@echo 'make install-lib          install the library, its headers and man pages (PREFIX=..., LIBDIR=..., DESTDIR=...)'
 	@echo 'make dkms-install         have DKMS build and install it, for later kernels too'
 	@echo 'make dkms-remove          undo that'
 	@echo 'make clean                remove build/ (the cache of kernels and build roots stays)'
 
 module:
 	$(MAKE) -C '$(KDIR)' M='$(CURDIR)' modules
+
+lib:
+	$(MAKE) -C lib
 
 demo:
 	@demo/run $(K)
@@ -43,6 +48,9 @@ lint:
 install: module
 	$(MAKE) -C '$(KDIR)' M='$(CURDIR)' modules_install
 	depmod -a "$$(cat '$(KDIR)/include/config/kernel.release')"
+
+install-lib:
+	$(MAKE) -C lib install
 
 # What DKMS gets is what building the module needs, and nothing else.
 VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)

@@ -29,8 +29,9 @@ extern "C" {
  * afterwards is not told. A call that a signal interrupts returns -EINTR and is not repeated. Nothing is printed, and
  * no signal is handled.
  *
- * Offsets and lengths are bytes of the gmem file and multiples of its granule: the page size, or GMEMFD_HUGE_SIZE for
- * a file made with GMEMFD_CREATE_HUGE. A range that is empty, or that goes past the end, is -EINVAL.
+ * Unless it is said otherwise, offsets and lengths are bytes of the gmem file and multiples of its granule: the page
+ * size, or GMEMFD_HUGE_SIZE for a file made with GMEMFD_CREATE_HUGE. A range that is empty, or that goes past the end,
+ * is -EINVAL.
  */
 
 /**
@@ -118,7 +119,7 @@ int gmemfd_create(int dev, uint64_t bytes, const struct gmemfd_create_opts *opts
 /**
  * gmemfd_map - map a range of a gmem file
  * @fd: the file
- * @offset: first byte
+ * @offset: first byte, a multiple of the page size
  * @len: bytes
  * @flags: GMEMFD_MAP_*
  * @address: where it is; with GMEMFD_MAP_AT, where it shall be
@@ -158,7 +159,7 @@ int gmemfd_stats(int fd, struct gmemfd_stats *stats, size_t size);
 /**
  * gmemfd_context - make a context
  * @dev: the device
- * @flags: 0 or O_NONBLOCK
+ * @flags: 0 or O_NONBLOCK; O_CLOEXEC is understood
  *
  * Return: a descriptor to be polled for POLLIN and read with gmemfd_read_events(), or -errno. When the last duplicate
  * of it is closed, the policy of each of its watches decides.
@@ -256,7 +257,7 @@ int gmemfd_set_policy(int fd, uint64_t offset, uint64_t len, uint32_t policy);
  * Waits for the first unless the context is O_NONBLOCK. An event of a type that the caller does not know is to be
  * skipped.
  *
- * Return: how many, 1 or more, or -errno. -EAGAIN: there is none, and it is O_NONBLOCK.
+ * Return: how many, 1 or more, or -errno. -EAGAIN: there is none, and it is O_NONBLOCK. -EPROTO: it is no context.
  */
 int gmemfd_read_events(int context, struct gmemfd_event *events, unsigned int nr);
 
