@@ -4,9 +4,9 @@
 # Run by `run` inside the root trixie, from the top of the tree; not part of the Makefile for people.
 
 OUT := build
-GROUPS := uapi gmem trap uffd kvm stress fail
+GROUPS := uapi gmem trap uffd kvm libgmemfd stress fail
 CFLAGS := -std=gnu11 -O2 -g0 -D_GNU_SOURCE -Wall -Wextra -Werror -Wmissing-prototypes -Wno-unused-parameter \
-	-pthread -Iinclude/uapi -Iinclude -Itests/lib -MMD -MP
+	-pthread -Iinclude/uapi -Iinclude -Ilib -Itests/lib -MMD -MP
 
 lib-src := $(wildcard tests/lib/*.c)
 lib-obj := $(lib-src:tests/lib/%.c=$(OUT)/tests.lib/%.o)
@@ -16,7 +16,7 @@ tests := $(foreach g,$(GROUPS),$(patsubst tests/$(g)/%.c,$(OUT)/tests/$(g)-%,$(w
 bench := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/*.c))
 wall := $(patsubst tests/wall/%.c,$(OUT)/wall/%,$(wildcard tests/wall/*.c))
 demo := $(patsubst demo/%.c,$(OUT)/demo/%,$(wildcard demo/*.c))
-examples := $(OUT)/examples/uffd-memfd $(OUT)/examples/uffd-gmemfd
+examples := $(OUT)/examples/uffd-memfd $(OUT)/examples/uffd-gmemfd $(OUT)/examples/serve $(OUT)/examples/takeover
 
 all: $(OUT)/init $(tests) $(bench) $(wall) $(demo) $(examples) prune
 
@@ -32,11 +32,17 @@ $(lib): $(lib-obj)
 	rm -f $@
 	ar rcs $@ $^
 
+# The library as people build it, but apart from what they have built, which may be of another compiler. Its own Makefile
+# knows whether there is anything to do.
+libgmemfd := $(OUT)/libgmemfd/libgmemfd.a
+$(libgmemfd): always
+	@$(MAKE) --no-print-directory -s -C lib OUT=$(CURDIR)/$(OUT)/libgmemfd
+
 # $(1) the program, $(2) its source
 define program
 $(1): $(2) $(lib) tests/qemu/tests.mk
 	@mkdir -p $(OUT)/tests $(OUT)/bench $(OUT)/demo $(OUT)/wall $(OUT)/tests.dep
-	gcc $(CFLAGS) -MF $(OUT)/tests.dep/$(notdir $(1)).d -static -s $(2) $$(objects) $(lib) -o $(1).new
+	gcc $(CFLAGS) -MF $(OUT)/tests.dep/$(notdir $(1)).d -static -s $(2) $$(objects) $(lib) $$(libs) -o $(1).new
 	mv $(1).new $(1)
 endef
 $(foreach g,$(GROUPS),$(foreach s,$(wildcard tests/$(g)/*.c),\
@@ -48,22 +54,45 @@ $(foreach s,$(wildcard tests/wall/*.c),\
 $(foreach s,$(wildcard demo/*.c),\
 	$(eval $(call program,$(OUT)/demo/$(basename $(notdir $(s))),$(s))))
 
-# An example is compiled as somebody would who has found it, from one source for the kernel and for gmemfd, and once more
-# becomes a part of the test that runs both.
+$(patsubst tests/libgmemfd/%.c,$(OUT)/tests/libgmemfd-%,$(wildcard tests/libgmemfd/*.c)): libs := $(libgmemfd)
+$(patsubst tests/libgmemfd/%.c,$(OUT)/tests/libgmemfd-%,$(wildcard tests/libgmemfd/*.c)): $(libgmemfd)
+
+# A caller in C++, by the oldest and the newest standard that is promised.
+$(OUT)/cxx/caller-%.o: tests/libgmemfd/caller.cc tests/qemu/tests.mk
+	@mkdir -p $(@D)
+	g++ -std=$(subst cxx,c++,$*) -O2 -Wall -Wextra -Werror -pedantic -DENTRY=called_from_$* -Iinclude/uapi -Ilib \
+		-MMD -MP -c $< -o $@
+
+$(OUT)/tests/libgmemfd-cplusplus: objects := $(OUT)/cxx/caller-cxx11.o $(OUT)/cxx/caller-cxx20.o
+$(OUT)/tests/libgmemfd-cplusplus: $(OUT)/cxx/caller-cxx11.o $(OUT)/cxx/caller-cxx20.o
+
+# An example is compiled as somebody would who has found it, uffd.c for the kernel and for gmemfd from one source, and once
+# more becomes a part of the test that runs it.
 $(OUT)/examples/uffd-memfd.o: variant :=
 $(OUT)/examples/uffd-gmemfd.o: variant := -DGMEMFD -Iinclude/uapi
-$(examples:%=%.o): examples/uffd.c tests/qemu/tests.mk
+$(OUT)/examples/serve.o $(OUT)/examples/takeover.o: variant := -Iinclude/uapi -Ilib
+$(OUT)/examples/serve $(OUT)/examples/takeover: libs := $(libgmemfd)
+$(OUT)/examples/serve $(OUT)/examples/takeover: $(libgmemfd)
+$(OUT)/examples/uffd-memfd.o $(OUT)/examples/uffd-gmemfd.o: examples/uffd.c
+$(OUT)/examples/serve.o: examples/serve.c
+$(OUT)/examples/takeover.o: examples/takeover.c
+$(examples:%=%.o): tests/qemu/tests.mk
 	@mkdir -p $(@D)
-	gcc -std=gnu11 -O2 -Wall -Wextra -Werror -pthread $(variant) -MMD -MP -c $< -o $@
+	gcc -std=gnu11 -O2 -Wall -Wextra -Werror -pthread $(variant) -MMD -MP -c $(filter examples/%.c,$^) -o $@
 
 $(examples): %: %.o
-	gcc -pthread -static -s $< -o $@
+	gcc -pthread -static -s $< $(libs) -o $@
 
-$(OUT)/examples/%.part.o: $(OUT)/examples/uffd-%.o
-	objcopy --redefine-sym main=example_$* $< $@
+$(OUT)/examples/%.part.o: $(OUT)/examples/%.o
+	objcopy --redefine-sym main=example_$(*:uffd-%=%) $< $@
 
-$(OUT)/tests/uffd-example: objects := $(OUT)/examples/memfd.part.o $(OUT)/examples/gmemfd.part.o
-$(OUT)/tests/uffd-example: $(OUT)/examples/memfd.part.o $(OUT)/examples/gmemfd.part.o
+# $(1) the test, $(2) its examples
+define runs_examples
+$(OUT)/tests/$(1): objects := $(2:%=$(OUT)/examples/%.part.o)
+$(OUT)/tests/$(1): $(2:%=$(OUT)/examples/%.part.o)
+endef
+$(eval $(call runs_examples,uffd-example,uffd-memfd uffd-gmemfd))
+$(eval $(call runs_examples,libgmemfd-examples,serve takeover))
 
 broken := $(patsubst tests/qemu/selfproof/programs/%.c,$(OUT)/selfproof/programs/%,$(wildcard tests/qemu/selfproof/programs/*.c))
 selfproof: $(broken)
@@ -72,9 +101,9 @@ $(broken): $(OUT)/selfproof/programs/%: tests/qemu/selfproof/programs/%.c $(lib)
 	gcc $(CFLAGS) -MF $(OUT)/tests.dep/selfproof-$*.d -static -s $< $(lib) -o $@
 
 # A test whose source is gone must not run any more.
-.PHONY: all prune selfproof
+.PHONY: all always prune selfproof
 prune:
 	@rm -f $(filter-out $(tests),$(wildcard $(OUT)/tests/*)) $(filter-out $(bench),$(wildcard $(OUT)/bench/*))
 
 .DELETE_ON_ERROR:
--include $(wildcard $(OUT)/tests.lib/*.d $(OUT)/tests.dep/*.d $(OUT)/examples/*.d $(OUT)/init.d)
+-include $(wildcard $(OUT)/tests.lib/*.d $(OUT)/tests.dep/*.d $(OUT)/examples/*.d $(OUT)/cxx/*.d $(OUT)/init.d)
