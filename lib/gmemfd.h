@@ -461,6 +461,81 @@ static inline void gmemfd_prep_wake(struct gmemfd_range *op, uint64_t offset, ui
 	gmemfd_prep(op, GMEMFD_OP_WAKE, offset, len, 0);
 }
 
+/* --- KVM ---------------------------------------------------------------------------------------------------------- */
+
+/**
+ * struct gmemfd_memslot - a memslot that gmemfd_bind() binds
+ * @sz: sizeof(struct gmemfd_memslot)
+ * @flags: GMEMFD_BIND_*
+ * @vm: any value; comes back in each event
+ * @slot: the memslot's number, as KVM_SET_USER_MEMORY_REGION has it
+ * @slot_flags: with GMEMFD_BIND_SET: KVM_MEM_* flags of the memslot; else 0
+ * @gpa: guest physical address
+ * @offset: first byte in the gmem file, a multiple of the page size
+ * @len: bytes of the memslot
+ */
+struct gmemfd_memslot {
+	size_t sz;
+	uint64_t flags;
+	uint64_t vm;
+	uint32_t slot;
+	uint32_t slot_flags;
+	uint64_t gpa;
+	uint64_t offset;
+	uint64_t len;
+};
+
+/**
+ * gmemfd_bind - tie a memslot of a VM to a range of a gmem file
+ * @fd: the file
+ * @vm_fd: the VM, of the caller's process
+ * @memslot: what is bound
+ * @address: set to where it is mapped; may be NULL
+ *
+ * Events then say where in the guest the fault was, and which vCPU took it. The memslot must be there, and be as told.
+ * With GMEMFD_BIND_SET it is made: the range is mapped, and given to the VM; what fails leaves neither.
+ *
+ * Return: 0 or -errno. -EBADF: @vm_fd is no VM. -EPERM: it is another process's. -ENOENT: there is no such memslot.
+ * -EEXIST: it is bound already; with GMEMFD_BIND_SET: it is there already. -EINVAL: it is not as told. -EOPNOTSUPP:
+ * there is no KVM that modules may use. With GMEMFD_BIND_SET also what mmap(2) and KVM_SET_USER_MEMORY_REGION say.
+ */
+int gmemfd_bind(int fd, int vm_fd, const struct gmemfd_memslot *memslot, void **address);
+
+/**
+ * gmemfd_unbind - end a binding
+ * @fd: the file
+ * @vm_fd: the VM
+ * @slot: the memslot's number
+ * @flags: 0; or GMEMFD_BIND_SET, for a binding made with it: the memslot is deleted and the range unmapped too
+ *
+ * Return: 0 or -errno. -ENOENT: the memslot is not bound to this file.
+ */
+int gmemfd_unbind(int fd, int vm_fd, uint32_t slot, uint64_t flags);
+
+/**
+ * gmemfd_bindings - list the bindings of a gmem file
+ * @fd: the file
+ * @after: 0, or the @id of the last one that was listed, to go on behind it
+ * @entries: room for them
+ * @nr: how many there is room for
+ * @size: sizeof(*entries)
+ *
+ * Return: how many, fewer than @nr only at the end; or -errno.
+ */
+int gmemfd_bindings(int fd, uint64_t after, struct gmemfd_binding *entries, unsigned int nr, size_t size);
+
+/**
+ * gmemfd_vcpu_fault - what made KVM_RUN fail
+ * @context: of a watch with GMEMFD_WATCH_VCPU_EXIT
+ * @vcpu_fd: the vCPU
+ * @event: filled
+ *
+ * To be asked when KVM_RUN has failed with EFAULT or EINTR. The page is to be provided, and the vCPU to be run again.
+ *
+ * Return: 0 or -errno. -ENOENT: it was no page that still traps; run again. -EBADF: @vcpu_fd is no vCPU.
+ */
+int gmemfd_vcpu_fault(int context, int vcpu_fd, struct gmemfd_event *event);
+
 #pragma GCC visibility pop
 
 #ifdef __cplusplus

@@ -58,13 +58,14 @@ $(patsubst tests/libgmemfd/%.c,$(OUT)/tests/libgmemfd-%,$(wildcard tests/libgmem
 $(patsubst tests/libgmemfd/%.c,$(OUT)/tests/libgmemfd-%,$(wildcard tests/libgmemfd/*.c)): $(libgmemfd)
 
 # A caller in C++, by the oldest and the newest standard that is promised.
-$(OUT)/cxx/caller-%.o: tests/libgmemfd/caller.cc tests/qemu/tests.mk
+callers := $(OUT)/cxx/caller-cxx11.o $(OUT)/cxx/caller-cxx20.o
+$(callers): $(OUT)/cxx/caller-%.o: tests/libgmemfd/caller.cc tests/qemu/tests.mk
 	@mkdir -p $(@D)
 	g++ -std=$(subst cxx,c++,$*) -O2 -Wall -Wextra -Werror -pedantic -DENTRY=called_from_$* -Iinclude/uapi -Ilib \
 		-MMD -MP -c $< -o $@
 
-$(OUT)/tests/libgmemfd-cplusplus: objects := $(OUT)/cxx/caller-cxx11.o $(OUT)/cxx/caller-cxx20.o
-$(OUT)/tests/libgmemfd-cplusplus: $(OUT)/cxx/caller-cxx11.o $(OUT)/cxx/caller-cxx20.o
+$(OUT)/tests/libgmemfd-cplusplus: objects := $(callers)
+$(OUT)/tests/libgmemfd-cplusplus: $(callers)
 
 # An example is compiled as somebody would who has found it, uffd.c for the kernel and for gmemfd from one source, and once
 # more becomes a part of the test that runs it.
