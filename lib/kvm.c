@@ -41,7 +41,7 @@ int gmemfd_bindings(int fd, uint64_t after, struct gmemfd_binding *entries, unsi
 		.nr = nr <= INT32_MAX ? nr : INT32_MAX,
 		.after = after,
 		.entries = (uintptr_t)entries,
-		.entry_size = size,
+		.entry_size = (uint32_t)size,
 	};
 	int err;
 

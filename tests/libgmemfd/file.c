@@ -103,6 +103,20 @@ TEST(create_opts_of_other_sizes)
 	MUST(gmemfd_create(dev, HPAGE_SIZE, &room.opts));
 }
 
+/* Options are read, and answers written, no further than the caller says. */
+TEST(structs_at_the_end_of_a_mapping)
+{
+	struct gmemfd_create_opts opts = { .sz = sizeof(opts) };
+	unsigned char *end = (unsigned char *)xmmap_anon(2 * page_size()) + page_size();
+	int dev = MUST(gmemfd_open(NULL)), fd;
+
+	REQUIRE_OK(munmap(end, page_size()));
+	memcpy(end - sizeof(opts), &opts, sizeof(opts));
+	fd = MUST(gmemfd_create(dev, page_size(), (void *)(end - sizeof(opts))));
+	MUST(gmemfd_stats(fd, (void *)(end - sizeof(struct gmemfd_stats)), sizeof(struct gmemfd_stats)));
+	MUST(gmemfd_info(dev, (void *)(end - sizeof(struct gmemfd_info)), sizeof(struct gmemfd_info)));
+}
+
 TEST(map_shared_and_private)
 {
 	struct lib_rig rig = lib_rig(4);

@@ -115,6 +115,29 @@ check_perl()
 	done
 }
 
+# Man pages: mandoc finds nothing, and the pages of ours that they send the reader to are there. It cannot know those of
+# others.
+check_man()
+{
+	local list page output there name section
+	kernel_tools
+	mapfile -t list < <(files '*.[1-8]')
+	((${#list[@]})) || return 0
+	looked "${list[@]}"
+	# Its status says how grave the worst finding is.
+	output=$(in_tools mandoc -T lint -W style "${list[@]}" 2>&1) || (($? <= 4)) || echo 'mandoc did not run'
+	grep -v ' STYLE: referenced manual not found: ' <<<"$output" || [[ $? == 1 ]]
+	# "gmemfd_copy 3" for each name that a page goes by.
+	there=$(for page in "${list[@]}"; do
+		sed -n "/^\\.Sh NAME/,/^\\.Nd/s/^\\.Nm \\([a-z0-9_]*\\).*/\\1 ${page##*.}/p" "$SUBJECT/$page"
+	done)
+	for page in "${list[@]}"; do
+		while read -r name section; do
+			grep -qxF "$name $section" <<<"$there" || echo "$page: there is no page $name($section)"
+		done < <(sed -n 's/^\.Xr \([a-z]*gmem[a-z0-9_]*\) \([1-8]\).*/\1 \2/p' "$SUBJECT/$page" | sort -u)
+	done
+}
+
 # The header of the ABI stands alone, in both languages, on 64 and 32 bits, and has no hole that is not named.
 check_uapi_alone()
 {

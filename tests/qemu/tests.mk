@@ -32,11 +32,8 @@ $(lib): $(lib-obj)
 	rm -f $@
 	ar rcs $@ $^
 
-# The library as people build it, but apart from what they have built, which may be of another compiler. Its own Makefile
-# knows whether there is anything to do.
-libgmemfd := $(OUT)/libgmemfd/libgmemfd.a
-$(libgmemfd): always
-	@$(MAKE) --no-print-directory -s -C lib OUT=$(CURDIR)/$(OUT)/libgmemfd
+# The library, and what its tests need beside being compiled.
+include tests/libgmemfd/libgmemfd.mk
 
 # $(1) the program, $(2) its source
 define program
@@ -53,19 +50,6 @@ $(foreach s,$(wildcard tests/wall/*.c),\
 	$(eval $(call program,$(OUT)/wall/$(basename $(notdir $(s))),$(s))))
 $(foreach s,$(wildcard demo/*.c),\
 	$(eval $(call program,$(OUT)/demo/$(basename $(notdir $(s))),$(s))))
-
-$(patsubst tests/libgmemfd/%.c,$(OUT)/tests/libgmemfd-%,$(wildcard tests/libgmemfd/*.c)): libs := $(libgmemfd)
-$(patsubst tests/libgmemfd/%.c,$(OUT)/tests/libgmemfd-%,$(wildcard tests/libgmemfd/*.c)): $(libgmemfd)
-
-# A caller in C++, by the oldest and the newest standard that is promised.
-callers := $(OUT)/cxx/caller-cxx11.o $(OUT)/cxx/caller-cxx20.o
-$(callers): $(OUT)/cxx/caller-%.o: tests/libgmemfd/caller.cc tests/qemu/tests.mk
-	@mkdir -p $(@D)
-	g++ -std=$(subst cxx,c++,$*) -O2 -Wall -Wextra -Werror -pedantic -DENTRY=called_from_$* -Iinclude/uapi -Ilib \
-		-MMD -MP -c $< -o $@
-
-$(OUT)/tests/libgmemfd-cplusplus: objects := $(callers)
-$(OUT)/tests/libgmemfd-cplusplus: $(callers)
 
 # An example is compiled as somebody would who has found it, uffd.c for the kernel and for gmemfd from one source, and once
 # more becomes a part of the test that runs it.
@@ -102,9 +86,9 @@ $(broken): $(OUT)/selfproof/programs/%: tests/qemu/selfproof/programs/%.c $(lib)
 	gcc $(CFLAGS) -MF $(OUT)/tests.dep/selfproof-$*.d -static -s $< $(lib) -o $@
 
 # A test whose source is gone must not run any more.
-.PHONY: all always prune selfproof
+.PHONY: all prune selfproof
 prune:
 	@rm -f $(filter-out $(tests),$(wildcard $(OUT)/tests/*)) $(filter-out $(bench),$(wildcard $(OUT)/bench/*))
 
 .DELETE_ON_ERROR:
--include $(wildcard $(OUT)/tests.lib/*.d $(OUT)/tests.dep/*.d $(OUT)/examples/*.d $(OUT)/cxx/*.d $(OUT)/init.d)
+-include $(wildcard $(OUT)/tests.lib/*.d $(OUT)/tests.dep/*.d $(OUT)/examples/*.d $(OUT)/init.d)
