@@ -6,11 +6,13 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 
 # Nothing here gains from running beside another target of the same call, and their output would mix.
 .NOTPARALLEL:
-.PHONY: help module lib demo check check-bench-self bench lint install install-lib dkms-install dkms-remove clean
+.PHONY: help module lib tools demo check check-bench-self bench lint install install-lib install-tools dkms-install \
+	dkms-remove clean
 
 help:
 	@echo 'make module               build the module for the running kernel (KDIR=... for another)'
 	@echo 'make lib                  build the library for programs that use gmemfd (lib/), shared and static'
+	@echo 'make tools                build gmemctl (tools/); takes libjson-c-dev and libkmod-dev'
 	@echo 'make demo                 a KVM guest on a stock kernel whose memory is served lazily'
 	@echo 'make check                build for every kernel, lint, boot every kernel and run all tests on it'
 	@echo 'make check K="6.12 7.3"   boot only these kernels (tests/qemu/kernels.list)'
@@ -20,6 +22,7 @@ help:
 	@echo 'make lint                 what can be checked without running anything'
 	@echo 'make install              install the module for the running kernel (KDIR=... for another)'
 	@echo 'make install-lib          install the library, its headers and man pages (PREFIX=..., LIBDIR=..., DESTDIR=...)'
+	@echo 'make install-tools        install gmemctl, its man page and completions (PREFIX=..., DESTDIR=...)'
 	@echo 'make dkms-install         have DKMS build and install it, for later kernels too'
 	@echo 'make dkms-remove          undo that'
 	@echo 'make clean                remove build/ (the cache of kernels and build roots stays)'
@@ -29,6 +32,9 @@ module:
 
 lib:
 	$(MAKE) -C lib
+
+tools: lib
+	$(MAKE) -C tools
 
 demo:
 	@demo/run $(K)
@@ -51,6 +57,9 @@ install: module
 
 install-lib:
 	$(MAKE) -C lib install
+
+install-tools: lib
+	$(MAKE) -C tools install
 
 # What DKMS gets is what building the module needs, and nothing else.
 VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)

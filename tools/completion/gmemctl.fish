@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Completion of gmemctl for fish: asks gmemctl itself.
+
+function __gmemctl_complete
+    set -l words (commandline -opc) (commandline -ct)
+    set -l word (commandline -ct)
+    for line in ($words[1] complete $words[2..] 2>/dev/null)
+        switch $line
+            case ':file'
+                __fish_complete_path $word
+            case ':dir'
+                __fish_complete_directories $word
+            case ':command'
+                __fish_complete_command
+            case '*'
+                echo $line
+        end
+    end
+end
+
+complete -c gmemctl -f -a '(__gmemctl_complete)'

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What has been provided so far: a bit for each granule, and counters. It lies in memory that the page server shares
+ * with the process that watches it, so that it outlives a server that is killed; or in a file, so that it outlives
+ * both.
+ *
+ * A granule that has been provided once is zeros from then on: when it is wanted again, the guest has given it back.
+ * So a bit is set after its granule has been provided, never before: at the worst a granule is provided once more.
+ */
+#ifndef GMEMCTL_LEDGER_H
+#define GMEMCTL_LEDGER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LEDGER_MAGIC 0x31676c74636d6567ull	/* "gemctlg1" */
+
+struct ledger {
+	uint64_t magic;
+	uint64_t bytes;
+	uint64_t granule;
+	atomic_ulong provided;	/* bytes that have a bit */
+	atomic_ulong demanded;	/* of these, what was asked for; without its neighbours */
+	atomic_ulong read;	/* bytes read from the image */
+	atomic_ulong poisoned;
+	atomic_ulong faults;
+	atomic_ulong complete;	/* nothing is missing, and nobody has to serve any more */
+	atomic_ulong bits[];
+};
+
+/* In shared memory, or with @path in this file, which is made if it is not there. NULL after a message. */
+struct ledger *ledger_open(const char *path, uint64_t bytes, uint64_t granule);
+bool ledger_has(const struct ledger *ledger, uint64_t offset);
+/* Sets the bits of a range; returns the bytes that had none. */
+uint64_t ledger_set(struct ledger *ledger, uint64_t offset, uint64_t len);
+/* How much of a range, from its beginning on, has a bit (@has) or has none; 0 if not even the first granule. */
+uint64_t ledger_run(const struct ledger *ledger, uint64_t offset, uint64_t len, bool has);
+
+#endif

@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The engine of the page server: who provides what, in which order, and what becomes of what cannot be read.
+ *
+ * Threads must not provide the same granule at a time: one that has been given back by the guest between the two would
+ * get the image's content once more. So whoever provides claims the clusters that it works on, looks into the ledger,
+ * provides, and writes to the ledger before it lets go of them.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "serve.h"
+
+const struct option_row serving_options[] = {
+	{ "image", "FILE", "the content of the memory: a file, a block device, or '-' for stdin", OPT_FILE,
+	  offsetof(struct serving, image) },
+	{ "threads", "N", "threads that answer faults (2)", OPT_COUNT, offsetof(struct serving, threads) },
+	{ "rate", "SIZE", "bytes a second that the background reads (256M)", OPT_SIZE, offsetof(struct serving, rate) },
+	{ "no-background", NULL, "provide only what is asked for", OPT_FLAG, offsetof(struct serving, no_background) },
+	{ "direct", NULL, "read around the page cache", OPT_FLAG, offsetof(struct serving, direct) },
+	{ "quiet", NULL, "tell errors only", OPT_FLAG, offsetof(struct serving, quiet) },
+	{ .kind = OPT_END }
+};
+
+#define PIECES 64
+#define NOTHING UINT64_MAX
+/* So many lines about pages that cannot be read; the others are only counted. */
+#define COMPLAINTS 20
+#define NO_MEMORY_NAP_NS (100 * 1000 * 1000)
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+static void nap(uint64_t ns)
+{
+	struct timespec ts = { ns / 1000000000, ns % 1000000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+const struct region *region_of(const struct server *s, uint64_t offset)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->nr_regions; i++)
+		if (offset >= s->regions[i].offset && offset - s->regions[i].offset < s->regions[i].len)
+			return &s->regions[i];
+	return NULL;
+}
+
+static void stop(struct server *s)
+{
+	eventfd_write(s->stop, 1);
+}
+
+/* The first error counts; the process ends with it. */
+static void give_up(struct server *s, int err)
+{
+	int none = 0;
+
+	atomic_compare_exchange_strong(&s->error, &none, err);
+	stop(s);
+}
+
+static void set_claims(struct server *s, uint64_t first, uint64_t end, bool on)
+{
+	for (; first < end; first++)
+		if (on)
+			s->claims[first / 64] |= 1ull << first % 64;
+		else
+			s->claims[first / 64] &= ~(1ull << first % 64);
+}
+
+static bool any_claim(const struct server *s, uint64_t first, uint64_t end)
+{
+	for (; first < end; first++)
+		if (s->claims[first / 64] >> first % 64 & 1)
+			return true;
+	return false;
+}
+
+static void claim(struct server *s, uint64_t from, uint64_t to)
+{
+	uint64_t first = from / s->cluster, end = align_up(to, s->cluster) / s->cluster;
+
+	pthread_mutex_lock(&s->claims_lock);
+	while (any_claim(s, first, end))
+		pthread_cond_wait(&s->claims_freed, &s->claims_lock);
+	set_claims(s, first, end, true);
+	pthread_mutex_unlock(&s->claims_lock);
+}
+
+static void unclaim(struct server *s, uint64_t from, uint64_t to)
+{
+	pthread_mutex_lock(&s->claims_lock);
+	set_claims(s, from / s->cluster, align_up(to, s->cluster) / s->cluster, false);
+	pthread_cond_broadcast(&s->claims_freed);
+	pthread_mutex_unlock(&s->claims_lock);
+}
+
+static void complain(struct server *s, uint64_t offset, uint64_t len, int err)
+{
+	uint64_t n = s->complaints++;
+
+	if (n < COMPLAINTS)
+		fail(FAILED, "the image %s cannot be read from byte %llu to %llu: %s; who touches that gets SIGBUS",
+		     s->image->name, (unsigned long long)offset, (unsigned long long)(offset + len),
+		     err == ENODATA ? "it has become shorter" : strerror(err));
+	if (n == COMPLAINTS)
+		fail(FAILED, "more of the image %s cannot be read; 'gmemctl stat' counts the bytes",
+		     s->image->name);
+}
+
+/* What is missing can only be poisoned once the image is no more what it was. */
+static void look_at_image(struct server *s)
+{
+	if (s->stale || !image_changed(s->image) || atomic_exchange(&s->stale, true))
+		return;
+	fail(FAILED, "the image %s was changed while it is served: who touches what has not been provided gets SIGBUS",
+	     s->image->name);
+}
+
+static void done(struct server *s, const struct piece *piece, uint64_t offset, uint64_t len)
+{
+	uint64_t fresh = ledger_set(s->ledger, offset, len);
+
+	if (piece->kind == PIECE_FILL)
+		s->ledger->read += len;
+	if (piece->kind == PIECE_POISON)
+		s->ledger->poisoned += fresh;
+}
+
+/* Gives a granule up, and remembers the range for the message, which it sends when the range ends. */
+struct bad {
+	uint64_t offset, len;
+	int err;
+};
+
+static void poison(struct server *s, struct bad *bad, const struct piece *failed, int err)
+{
+	struct piece piece = *failed;
+
+	piece.kind = PIECE_POISON;
+	piece.len = s->granule;
+	s->backend->provide(s, &piece, 1);
+	if (piece.done < 0 && piece.done != -EEXIST) {
+		give_up(s, -piece.done);
+		return;
+	}
+	done(s, &piece, piece.offset, piece.len);
+	if (bad->len && (bad->offset + bad->len != piece.offset || bad->err != err)) {
+		complain(s, bad->offset, bad->len, bad->err);
+		bad->len = 0;
+	}
+	if (!bad->len)
+		*bad = (struct bad){ .offset = piece.offset, .err = err };
+	bad->len += piece.len;
+}
+
+/*
+ * Deals with what a back end has left of a piece, by trying again from where it stopped. False: the ledger has to be
+ * looked into anew before more is done.
+ */
+static bool settle(struct server *s, struct piece *piece, bool wanted, struct bad *bad)
+{
+	uint64_t end = piece->offset + piece->len;
+	bool single = piece->len == s->granule, told = false;
+
+	for (;;) {
+		if (piece->done > 0) {
+			done(s, piece, piece->offset, piece->done);
+			piece->offset += piece->done;
+		} else if (piece->done == -EEXIST || (piece->done == -ENOENT && s->backend == &by_address)) {
+			/* Somebody else has provided it, or unmapped it. */
+			ledger_set(s->ledger, piece->offset, s->granule);
+			if (wanted)
+				s->backend->wake(s, piece);
+			piece->offset += s->granule;
+		} else if (piece->done == -EAGAIN) {
+			return false;
+		} else if (piece->done == -ENOMEM) {
+			if (!wanted)
+				return true;
+			if (!told)
+				fail(FAILED, "no memory for a page that is waited for: is a cgroup at its limit?");
+			told = true;
+			nap(NO_MEMORY_NAP_NS);
+		} else if (piece->done == -ESRCH) {
+			s->gone = true;
+			stop(s);
+			return true;
+		} else if (piece->done == -EINTR) {
+			/* Only what kills interrupts it. */
+		} else if (piece->done == -EBADF || piece->done == -EINVAL || piece->kind != PIECE_FILL) {
+			give_up(s, -piece->done);
+			return true;
+		} else if (single) {
+			poison(s, bad, piece, -piece->done);
+			piece->offset += s->granule;
+		} else {
+			/* Granule by granule from here on, to find the one that cannot be read. */
+			single = true;
+		}
+		if (piece->offset >= end || s->error)
+			return true;
+		piece->len = single ? s->granule : end - piece->offset;
+		s->backend->provide(s, piece, 1);
+	}
+}
+
+/* What to do for the granules from @offset on: as many as are alike. */
+static struct piece make_piece(struct server *s, const struct region *region, uint64_t offset, uint64_t len)
+{
+	struct piece piece = { .kind = PIECE_FILL, .region = region, .offset = offset, .len = len };
+	bool hole;
+
+	if (s->stale) {
+		piece.kind = PIECE_POISON;
+		return piece;
+	}
+	piece.len = image_extent(s->image, offset, len, s->granule, &hole);
+	if (hole)
+		piece.kind = PIECE_ZERO;
+	return piece;
+}
+
+/* Up to PIECES pieces of what is missing in the range, the wanted granule first. */
+static unsigned int make_pieces(struct server *s, const struct region *region, uint64_t from, uint64_t to,
+				uint64_t wanted, struct piece *pieces)
+{
+	unsigned int nr = 0;
+	uint64_t at, len;
+
+	if (wanted != NOTHING) {
+		if (ledger_has(s->ledger, wanted))
+			pieces[nr++] = (struct piece){ PIECE_ZERO, region, wanted, s->granule, 0 };
+		else
+			pieces[nr++] = make_piece(s, region, wanted, s->granule);
+	}
+	for (at = from; at < to && nr < PIECES; at += len) {
+		len = ledger_run(s->ledger, at, to - at, true);
+		if (len)
+			continue;
+		len = ledger_run(s->ledger, at, to - at, false);
+		/* The wanted one has its piece already. */
+		if (at == wanted) {
+			len = s->granule;
+			continue;
+		}
+		if (wanted > at && wanted - at < len)
+			len = wanted - at;
+		pieces[nr] = make_piece(s, region, at, len);
+		len = pieces[nr++].len;
+	}
+	return nr;
+}
+
+/* Provides what is missing of a range inside one region, and the wanted granule, if any, whatever the ledger says. */
+static void provide_range(struct server *s, uint64_t from, uint64_t to, uint64_t wanted)
+{
+	const struct region *region = region_of(s, from);
+	struct piece pieces[PIECES];
+	bool no_memory = false;
+	struct bad bad = {};
+	unsigned int nr, i;
+
+	look_at_image(s);
+	claim(s, from, to);
+	while (!s->error && !s->gone && !no_memory) {
+		bool first = wanted != NOTHING, again = false;
+		uint64_t had;
+
+		nr = make_pieces(s, region, from, to, wanted, pieces);
+		if (!nr)
+			break;
+		s->backend->provide(s, pieces, nr);
+		for (i = 0; i < nr && !s->error && !s->gone; i++) {
+			had = s->ledger->provided;
+			if (!settle(s, &pieces[i], first && !i, &bad)) {
+				again = true;
+			} else if (first && !i) {
+				wanted = NOTHING;
+				if (s->ledger->provided > had)
+					s->ledger->demanded += s->granule;
+			} else if (pieces[i].done == -ENOMEM) {
+				no_memory = true;
+			}
+		}
+		if (again)
+			sched_yield();
+	}
+	unclaim(s, from, to);
+	if (bad.len)
+		complain(s, bad.offset, bad.len, bad.err);
+	if (s->ledger->provided == s->ledger->bytes && !atomic_exchange(&s->told, true))
+		stop(s);
+	if (no_memory)
+		nap(NO_MEMORY_NAP_NS);
+}
+
+/* A fault: its granule, and what is missing of the cluster around it. */
+static void answer(struct server *s, uint64_t wanted)
+{
+	const struct region *region = region_of(s, wanted);
+	uint64_t from, to;
+
+	if (!region) {
+		give_up(s, ERANGE);
+		return;
+	}
+	from = align_down(wanted, s->cluster);
+	to = from + s->cluster;
+	if (from < region->offset)
+		from = region->offset;
+	if (to > region->offset + region->len)
+		to = region->offset + region->len;
+	s->ledger->faults++;
+	provide_range(s, from, to, wanted);
+}
+
+static void *answer_faults(void *arg)
+{
+	struct server *s = arg;
+	struct pollfd faults = { .fd = s->context, .events = POLLIN };
+	uint64_t wanted;
+	int got;
+
+	for (;;) {
+		got = s->backend->next(s, &wanted);
+		if (got > 0) {
+			answer(s, wanted);
+			continue;
+		}
+		if (!got && (poll(&faults, 1, -1) >= 0 || errno == EINTR))
+			continue;
+		give_up(s, got ? -got : errno);
+		return NULL;
+	}
+}
+
+static void *fill_background(void *arg)
+{
+	struct server *s = arg;
+	uint64_t chunk = s->granule > CHUNK ? s->granule : CHUNK, rate = s->options->rate;
+	uint64_t due = now_ns(), before, now, at, end;
+	unsigned int i;
+
+	/* Again and again, until nothing is missing: a chunk may have had to be left for want of memory. */
+	while (s->ledger->provided < s->ledger->bytes && !s->error && !s->gone) {
+		for (i = 0; i < s->nr_regions; i++) {
+			const struct region *region = &s->regions[i];
+
+			for (at = region->offset; at < region->offset + region->len; at = end) {
+				end = align_down(at, chunk) + chunk;
+				if (end > region->offset + region->len)
+					end = region->offset + region->len;
+				if (s->error || s->gone)
+					return NULL;
+				if (ledger_run(s->ledger, at, end - at, true) == end - at)
+					continue;
+				before = s->ledger->read;
+				provide_range(s, at, end, NOTHING);
+				if (!rate)
+					continue;
+				/* With what was read for faults meanwhile: it took of the same disk. */
+				now = now_ns();
+				due = (due > now ? due : now) + (s->ledger->read - before) * 1000000000.0 / rate;
+				if (due > now)
+					nap(due - now);
+			}
+		}
+	}
+	return NULL;
+}
+
+static int start_thread(struct server *s, void *(*fn)(void *))
+{
+	pthread_t thread;
+	int err = pthread_create(&thread, NULL, fn, s);
+
+	if (err)
+		return fail_errno(FAILED, err, "cannot start a thread");
+	pthread_detach(thread);
+	return DONE;
+}
+
+int serve(struct server *s, int ready)
+{
+	pthread_rwlockattr_t writers_first;
+	eventfd_t unused;
+	unsigned int i;
+	int err;
+
+	s->cluster = s->granule > CLUSTER ? s->granule : CLUSTER;
+	s->claims = xcalloc(s->ledger->bytes / s->cluster / 64 + 1, sizeof(uint64_t));
+	pthread_mutex_init(&s->claims_lock, NULL);
+	pthread_cond_init(&s->claims_freed, NULL);
+	pthread_rwlockattr_init(&writers_first);
+	pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&s->notices, &writers_first);
+	s->stop = eventfd(0, EFD_CLOEXEC);
+	if (s->stop < 0)
+		return fail_errno(FAILED, errno, "eventfd");
+	err = s->backend->begin(s);
+	if (err == -EBUSY)
+		return fail(FAILED, "another page server has it, and is alive");
+	if (err)
+		return fail_errno(FAILED, err, "cannot take the faults");
+	for (i = 0; i < s->options->threads; i++)
+		if (start_thread(s, answer_faults))
+			return FAILED;
+	if (!s->options->no_background && start_thread(s, fill_background))
+		return FAILED;
+	if (write(ready, "", 1) != 1)
+		return fail_errno(FAILED, errno, "cannot tell that faults are taken");
+
+	/* The threads end with the process. */
+	for (;;) {
+		if (s->error)
+			return fail_errno(FAILED, s->error, "cannot go on serving");
+		if (s->gone)
+			return DONE;
+		if (s->ledger->provided == s->ledger->bytes && s->backend->complete(s)) {
+			s->ledger->complete = 1;
+			return DONE;
+		}
+		if (eventfd_read(s->stop, &unused) && errno != EINTR)
+			return fail_errno(FAILED, errno, "eventfd");
+	}
+}
