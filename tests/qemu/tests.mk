@@ -4,7 +4,7 @@
 # Run by `run` inside the root trixie, from the top of the tree; not part of the Makefile for people.
 
 OUT := build
-GROUPS := uapi gmem trap uffd kvm libgmemfd stress fail
+GROUPS := uapi gmem trap uffd kvm libgmemfd cli stress fail
 CFLAGS := -std=gnu11 -O2 -g0 -D_GNU_SOURCE -Wall -Wextra -Werror -Wmissing-prototypes -Wno-unused-parameter \
 	-pthread -Iinclude/uapi -Iinclude -Ilib -Itests/lib -MMD -MP
 
@@ -84,6 +84,8 @@ selfproof: $(broken)
 $(broken): $(OUT)/selfproof/programs/%: tests/qemu/selfproof/programs/%.c $(lib) tests/qemu/tests.mk
 	@mkdir -p $(@D) $(OUT)/tests.dep
 	gcc $(CFLAGS) -MF $(OUT)/tests.dep/selfproof-$*.d -static -s $< $(lib) -o $@
+
+include tests/cli/gmemctl.mk
 
 # A test whose source is gone must not run any more.
 .PHONY: all prune selfproof

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * gmemctl run: the command sees the image, in all ways to serve it; how it ends; and what was read for it.
+ */
+#include "cli.h"
+
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "gmem.h"
+
+#define PAGES 1024
+#define IMAGE "/tmp/image"
+#define HOLE_FROM 256
+#define HOLE_TO 700
+
+static const struct way {
+	const char *label;
+	const char *options[6];
+	int pipe;
+} ways[] = {
+	{ "plain", {}, 0 },
+	{ "on_demand", { "--no-background" }, 0 },
+	{ "many_threads", { "--no-background", "--threads", "16" }, 0 },
+	{ "huge", { "--huge" }, 0 },
+	{ "huge_on_demand", { "--huge", "--no-background" }, 0 },
+	{ "sized", { "--size", "4M" }, 0 },
+	{ "slowly", { "--rate", "2M" }, 0 },
+	{ "hold", { "--policy=hold" }, 0 },
+	{ "stdin_file", { "--image", "-" }, 0 },
+	{ "stdin_pipe", { "--image", "-", "--size", "4M" }, 1 },
+};
+
+/* A pipe with the image, and a process that writes it. */
+static int image_pipe(size_t bytes)
+{
+	int fds[2], fd;
+	char buffer[4096];
+
+	REQUIRE_OK(pipe2(fds, O_CLOEXEC));
+	if (!REQUIRE_OK(fork())) {
+		close(fds[0]);
+		signal(SIGPIPE, SIG_IGN);
+		fd = open(IMAGE, O_RDONLY);
+		while (bytes && read(fd, buffer, sizeof(buffer)) == sizeof(buffer)) {
+			if (write(fds[1], buffer, sizeof(buffer)) != sizeof(buffer))
+				break;
+			bytes -= sizeof(buffer);
+		}
+		_exit(0);
+	}
+	close(fds[1]);
+	return fds[0];
+}
+
+TEST_EACH(content, struct way, ways)
+{
+	const char *args[24] = { "run", "--image", IMAGE, "--json" };
+	int n = 4, in = -1;
+	struct cli c;
+
+	cli_image(IMAGE, PAGES, HOLE_FROM, HOLE_TO);
+	for (int i = 0; row->options[i]; i++)
+		args[n++] = row->options[i];
+	args[n++] = "--";
+	args[n++] = BUSYBOX;
+	args[n++] = "cmp";
+	args[n++] = "{path}";
+	args[n++] = IMAGE;
+	if (row->pipe)
+		in = image_pipe(PAGES * page_size());
+	else if (strstr(row->label, "stdin"))
+		in = REQUIRE_FD(open(IMAGE, O_RDONLY));
+	c = cli_start(in, args);
+	cli_end(&c, 20);
+	CHECK_EQ(c.code, 0);
+	CHECK(!*c.out);
+	CHECK_EQ(cli_json(c.err, "\"end\"", "provided"), PAGES * page_size());
+	/* Holes are not read; but by a pipe, and whole huge pages. */
+	if (!row->pipe && !strstr(row->label, "huge"))
+		CHECK_EQ(cli_json(c.err, "\"end\"", "read"), (PAGES - (HOLE_TO - HOLE_FROM)) * page_size());
+	if (c.code)
+		tap_diag("%s", c.err);
+	while (wait(NULL) > 0)
+		;
+}
+
+/* The image on stdin is the server's: the command has nothing there. */
+TEST(stdin_is_not_shared)
+{
+	struct cli c;
+
+	cli_image(IMAGE, PAGES, 0, 0);
+	c = cli_run(image_pipe(PAGES * page_size()), "run", "--quiet", "--image", "-", "--size", "4M", "--", BUSYBOX,
+		    "sh", "-c", "busybox wc -c; busybox cmp {path} " IMAGE);
+	cli_end(&c, 20);
+	CHECK_EQ(c.code, 0);
+	CHECK(!strcmp(c.out, "0\n"));
+	while (wait(NULL) > 0)
+		;
+}
+
+static const struct end {
+	const char *label;
+	const char *command[4];
+	int code;
+} ends[] = {
+	{ "success", { BUSYBOX, "sh", "-c", ": {path}" }, 0 },
+	{ "seven", { BUSYBOX, "sh", "-c", ": {fd}; exit 7" }, 7 },
+	{ "killed", { BUSYBOX, "sh", "-c", ": {fd}; kill -TERM $$" }, 128 + SIGTERM },
+	{ "not_found", { "no-such-command", "{fd}" }, 127 },
+	{ "not_executable", { IMAGE, "{fd}" }, 126 },
+	{ "descriptor", { BUSYBOX, "sh", "-c", "test -e /proc/self/fd/{fd} && ls -l {path} >/dev/null" }, 0 },
+	{ "no_other", { BUSYBOX, "sh", "-c", "for f in /proc/$$/fd/*; do test ${f##*/} -lt 3 -o $f = /proc/$$/fd/{fd} "
+					     "-o ! -e $f || exit 1; done" }, 0 },
+};
+
+TEST_EACH(exit_code, struct end, ends)
+{
+	const char *args[12] = { "run", "--quiet", "--image", IMAGE, "--" };
+	struct cli c;
+
+	cli_image(IMAGE, 16, 0, 0);
+	memcpy(args + 5, row->command, sizeof(row->command));
+	c = cli_start(-1, args);
+	cli_end(&c, 20);
+	if (row->code == 127)
+		CHECK_CLI(c, 127, "there is no command 'no-such-command'");
+	else if (row->code == 126)
+		CHECK_CLI(c, 126, "cannot run '" IMAGE "'");
+	else
+		CHECK_CLI(c, row->code, NULL);
+}
+
+TEST(reads_what_is_touched)
+{
+	struct cli c;
+
+	cli_image(IMAGE, PAGES, 0, 0);
+	c = cli("run", "--json", "--no-background", "--image", IMAGE, "--", BUSYBOX, "dd", "if={path}",
+		"of=/dev/null", "bs=4096", "count=1", "skip=100");
+	CHECK_EQ(c.code, 0);
+	CHECK_EQ(cli_json(c.err, "\"end\"", "read"), 64 << 10);
+	CHECK_EQ(cli_json(c.err, "\"end\"", "demanded"), page_size());
+	CHECK_EQ(cli_json(c.err, "\"end\"", "faults"), 1);
+	CHECK_EQ(cli_json(c.err, "\"end\"", "waits"), 1);
+	CHECK(cli_json(c.err, "\"end\"", "wait_ns") > 0);
+}
+
+TEST(signals_go_to_the_command)
+{
+	struct cli c;
+	pid_t command;
+
+	cli_image(IMAGE, 16, 0, 0);
+	c = cli_run(-1, "run", "--quiet", "--image", IMAGE, "--", BUSYBOX, "sleep", "100{fd}");
+	command = cli_child(c.pid, "busybox", 0);
+	REQUIRE(command);
+	REQUIRE_OK(kill(c.pid, SIGTERM));
+	cli_end(&c, 10);
+	CHECK_EQ(c.code, 128 + SIGTERM);
+	CHECK_EQ(task_state(command), 0);
+}
+
+/* On a terminal there is a bar, which goes away; elsewhere there are lines. */
+TEST(progress)
+{
+	static char said[65536];
+	size_t len = 0;
+	struct cli c;
+	ssize_t got;
+	int master;
+	pid_t pid;
+
+	cli_image(IMAGE, PAGES, 0, 0);
+	mkdir("/dev/pts", 0755);
+	REQUIRE_OK(mount("devpts", "/dev/pts", "devpts", 0, "ptmxmode=0666"));
+	master = REQUIRE_FD(open("/dev/pts/ptmx", O_RDWR | O_NOCTTY));
+	REQUIRE_OK(unlockpt(master));
+	pid = REQUIRE_OK(fork());
+	if (!pid) {
+		int slave = REQUIRE_FD(open(ptsname(master), O_RDWR | O_NOCTTY));
+
+		REQUIRE_OK(dup2(slave, 2));
+		setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+		setenv("PATH", "/bin", 1);
+		execl(GMEMCTL, GMEMCTL, "run", "--rate", "4M", "--image", IMAGE, "--", BUSYBOX, "sh", "-c",
+		      "busybox sleep 1; busybox cmp {path} " IMAGE, NULL);
+		_exit(1);
+	}
+	CHECK_EQ(child_wait(pid, 20), 0);
+	REQUIRE_OK(fcntl(master, F_SETFL, O_NONBLOCK));
+	while (len < sizeof(said) - 1 && (got = read(master, said + len, sizeof(said) - 1 - len)) > 0)
+		len += got;
+	CHECK(strstr(said, "\r[#") || strstr(said, "\r[."));
+	CHECK(strstr(said, " of 4 MiB, "));
+	CHECK(strstr(said, "\r\033[Kgmemctl: run: "));
+	CHECK(strstr(said, "the command has ended: 4 MiB of 4 MiB, "));
+	close(master);
+	REQUIRE_OK(umount2("/dev/pts", MNT_DETACH));
+
+	c = cli("run", "--no-background", "--image", IMAGE, "--", BUSYBOX, "cmp", "{path}", IMAGE);
+	CHECK_EQ(c.code, 0);
+	CHECK(!strchr(c.err, '\r'));
+	CHECK(strstr(c.err, "the command has ended: 4 MiB of 4 MiB, "));
+	CHECK(strstr(c.err, " faults, "));
+	CHECK(strstr(c.err, " waited on average"));
+}
+
+/* Once all has been provided nobody has to serve any more, and what is punched is zeros. */
+TEST(server_ends_when_all_is_there)
+{
+	struct gmemfd_stats stats;
+	char path[64];
+	struct cli c;
+	pid_t command;
+	int fd;
+
+	cli_image(IMAGE, PAGES, HOLE_FROM, HOLE_TO);
+	c = cli_run(-1, "run", "--image", IMAGE, "--", BUSYBOX, "sh", "-c",
+		    "echo {fd} >/tmp/fd; exec busybox sleep 100");
+	REQUIRE(cli_says(&c, "all of the memory of the command has been provided"));
+	command = cli_child(c.pid, "busybox", 0);
+	REQUIRE(command);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%lld", command, read_number("/tmp/fd"));
+	fd = REQUIRE_FD(open(path, O_RDWR));
+	stats = xgmem_stats(fd);
+	CHECK_EQ(stats.watches, 0);
+	CHECK_EQ(stats.allocated, PAGES * page_size());
+	CHECK(wait_for(!cli_child_now(c.pid, "gmemctl-server", 0), 5));
+	REQUIRE_OK(gmem_punch(fd, 0, page_size()));
+	CHECK_EQ(pread(fd, path, 1, 0), 1);
+	CHECK_EQ(path[0], 0);
+	close(fd);
+	REQUIRE_OK(kill(command, SIGKILL));
+	cli_end(&c, 10);
+	CHECK_EQ(c.code, 128 + SIGKILL);
+}

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * gmemctl serve: VMMs that hand over their context as Firecracker does, those that send something else, and page
+ * servers that die. A VMM here is a process with memory of a gmem file (or, with the kernel's own userfaultfd, without
+ * one).
+ */
+#include "cli.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "gmem.h"
+#include "peer.h"
+
+#define PAGES 64
+#define IMAGE "/tmp/image"
+#define SOCKET "/tmp/gmemctl.sock"
+#define TEN "/123456789"
+#define TOO_LONG TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+
+static size_t bytes(void)
+{
+	return PAGES * page_size();
+}
+
+/* How a VMM sends its descriptor with its regions. */
+static void hand_over(int sock, const char *json, int fd)
+{
+	char space[CMSG_SPACE(sizeof(fd))] = {};
+	struct iovec iov = { .iov_base = (char *)json, .iov_len = strlen(json) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *cmsg;
+
+	if (fd >= 0) {
+		msg.msg_control = space;
+		msg.msg_controllen = sizeof(space);
+		cmsg = CMSG_FIRSTHDR(&msg);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
+		memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	}
+	REQUIRE_EQ(sendmsg(sock, &msg, MSG_NOSIGNAL), strlen(json));
+}
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int sock = REQUIRE_FD(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+
+	strcpy(address.sun_path, path);
+	REQUIRE_OK(connect(sock, (void *)&address, sizeof(address)));
+	return sock;
+}
+
+static struct cli start(const char *more)
+{
+	struct cli c;
+
+	cli_image(IMAGE, PAGES, 0, 0);
+	unlink(SOCKET);
+	c = cli_run(-1, "serve", "--socket", SOCKET, "--image", IMAGE, more);
+	REQUIRE(cli_says(&c, "VMMs are taken at " SOCKET));
+	return c;
+}
+
+/* Ends it as an administrator would; nobody is served any more, so it has nothing to say. */
+static void end(struct cli *c)
+{
+	REQUIRE_OK(kill(c->pid, SIGTERM));
+	cli_end(c, 20);
+	CHECK_EQ(c->code, 0);
+	CHECK_ERRNO(access(SOCKET, F_OK), ENOENT);
+}
+
+struct vmm {
+	pid_t pid;
+	int asked[2], answered[2];
+};
+
+enum kind {
+	BYTES,			/* "page_size" */
+	KIB_IN_BYTES,		/* "page_size_kib", in bytes, as older ones had it */
+	KIB,			/* the same in KiB */
+	BOTH,
+	TWO,			/* regions, the other way round in memory */
+	KERNEL,			/* the kernel's own userfaultfd */
+	KINDS
+};
+
+static const char *const formats[KINDS] = {
+	[BYTES] = "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size\":4096}]",
+	[KIB_IN_BYTES] = "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size_kib\":4096}]",
+	[KIB] = "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size_kib\":4}]",
+	[BOTH] = "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size\":4096,"
+		 "\"page_size_kib\":4096}]",
+	[TWO] = "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size\":4096},"
+		" {\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size\":4096}]",
+	[KERNEL] = "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size\":4096}]",
+};
+
+/*
+ * The VMM's side: memory, context, handing over; then it does what it is asked: 'r' reads all of its memory and
+ * answers 1 if it is the image, 'p' gives page 5 back and answers 1 if it reads as zeros, 'w' waits in a thread for
+ * page 40 and answers 2 at once and then 1, with 'q' it ends.
+ */
+static void *read_page(void *arg)
+{
+	return (void *)(uintptr_t)(*(volatile unsigned char *)arg + 1);
+}
+
+static void be_vmm(struct vmm *vmm, enum kind kind)
+{
+	int uffd, sock = connect_to(SOCKET);
+	size_t half = kind == TWO ? bytes() / 2 : 0;
+	unsigned char *map, *page = malloc(page_size()), answer, want;
+	pthread_t thread;
+	int give_back = kind == KERNEL ? MADV_DONTNEED : MADV_REMOVE;
+	char json[512], what;
+
+	if (kind == KERNEL) {
+		uffd = xuffd(UFFD_FEATURE_EVENT_REMOVE);
+		map = xmmap(NULL, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	} else {
+		uffd = xuffd_gmem(UFFD_FEATURE_EVENT_REMOVE);
+		map = xmmap(NULL, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, xgmem(bytes()), 0);
+	}
+	xuffd_register(uffd, map, bytes(), UFFDIO_REGISTER_MODE_MISSING);
+	/* The second half of memory is the first of the image. */
+	snprintf(json, sizeof(json), formats[kind], (size_t)map, bytes() - half, half, (size_t)map + half, half,
+		 (size_t)0);
+	hand_over(sock, json, uffd);
+	while (read(vmm->asked[0], &what, 1) == 1 && what != 'q') {
+		answer = 1;
+		switch (what) {
+		case 'r':
+			for (size_t at = 0; at < bytes(); at += page_size())
+				answer &= pattern_is(map + at, page_size(), (at + half) % bytes());
+			break;
+		case 'p':
+			pattern_fill(page, page_size(), 5 * page_size());
+			answer &= !memcmp(map + 5 * page_size(), page, page_size());
+			answer &= !madvise(map + 5 * page_size(), page_size(), give_back);
+			answer &= all_bytes_are(map + 5 * page_size(), page_size(), 0);
+			/* And one that nobody has touched yet. */
+			answer &= !madvise(map + 50 * page_size(), page_size(), give_back);
+			answer &= all_bytes_are(map + 50 * page_size(), page_size(), 0);
+			break;
+		case 'w':
+			thread = thread_start(read_page, map + 40 * page_size());
+			sleep_seconds(0.2);
+			answer = 2;
+			REQUIRE_EQ(write(vmm->answered[1], &answer, 1), 1);
+			pattern_fill(page, page_size(), 40 * page_size());
+			want = *page;
+			answer = (uintptr_t)thread_join(thread) == want + 1ul;
+			break;
+		}
+		REQUIRE_EQ(write(vmm->answered[1], &answer, 1), 1);
+	}
+	_exit(0);
+}
+
+static struct vmm start_vmm(enum kind kind)
+{
+	struct vmm vmm;
+
+	REQUIRE_OK(pipe(vmm.asked));
+	REQUIRE_OK(pipe(vmm.answered));
+	vmm.pid = REQUIRE_OK(fork());
+	if (!vmm.pid) {
+		close(vmm.asked[1]);
+		close(vmm.answered[0]);
+		be_vmm(&vmm, kind);
+	}
+	close(vmm.asked[0]);
+	close(vmm.answered[1]);
+	return vmm;
+}
+
+static int answer(struct vmm *vmm)
+{
+	unsigned char byte;
+
+	return read(vmm->answered[0], &byte, 1) == 1 ? byte : -1;
+}
+
+static int ask(struct vmm *vmm, char what)
+{
+	REQUIRE_EQ(write(vmm->asked[1], &what, 1), 1);
+	return answer(vmm);
+}
+
+static void end_vmm(struct vmm *vmm)
+{
+	REQUIRE_EQ(write(vmm->asked[1], "q", 1), 1);
+	CHECK_EQ(child_wait(vmm->pid, 10), 0);
+	close(vmm->asked[1]);
+	close(vmm->answered[0]);
+}
+
+static const struct form {
+	const char *label;
+	enum kind kind;
+	const char *option;
+} forms[] = {
+	{ "page_size", BYTES, NULL },
+	{ "page_size_kib_in_bytes", KIB_IN_BYTES, NULL },
+	{ "page_size_kib", KIB, NULL },
+	{ "both", BOTH, NULL },
+	{ "two_regions", TWO, NULL },
+	{ "on_demand", BYTES, "--no-background" },
+	{ "kernel", KERNEL, NULL },
+	{ "kernel_on_demand", KERNEL, "--no-background" },
+};
+
+TEST_EACH(content, struct form, forms)
+{
+	struct cli c = start(row->option);
+	struct vmm vmm = start_vmm(row->kind);
+
+	CHECK_EQ(ask(&vmm, 'r'), 1);
+	end_vmm(&vmm);
+	/* The server ends with its VMM; what it was just providing may not be counted yet. */
+	CHECK(cli_says(&c, "has ended: "));
+	CHECK(cli_says(&c, " of 256 KiB, "));
+	end(&c);
+}
+
+static const struct form removals[] = {
+	{ "gmemfd", BYTES, NULL },
+	{ "gmemfd_on_demand", BYTES, "--no-background" },
+	{ "kernel", KERNEL, NULL },
+	{ "kernel_on_demand", KERNEL, "--no-background" },
+};
+
+TEST_EACH(removed_is_zeros, struct form, removals)
+{
+	struct cli c = start(row->option);
+	struct vmm vmm = start_vmm(row->kind);
+
+	CHECK_EQ(ask(&vmm, 'p'), 1);
+	end_vmm(&vmm);
+	end(&c);
+}
+
+/* The keeper of a VMM is a child of the server that listens; its page server is its own. */
+static pid_t keeper_of(struct cli *c)
+{
+	return cli_child(c->pid, "gmemctl", 0);
+}
+
+TEST(several_vmms)
+{
+	struct cli c = start("--no-background");
+	struct vmm a = start_vmm(BYTES), b = start_vmm(BYTES), other;
+
+	CHECK_EQ(ask(&a, 'r'), 1);
+	/* One that dies is no affair of the other. */
+	REQUIRE_OK(kill(a.pid, SIGKILL));
+	child_wait(a.pid, 10);
+	CHECK_EQ(ask(&b, 'r'), 1);
+	other = start_vmm(BYTES);
+	CHECK_EQ(ask(&other, 'p'), 1);
+	end_vmm(&other);
+	end_vmm(&b);
+	end(&c);
+}
+
+TEST(server_killed)
+{
+	struct cli c = start("--no-background");
+	struct vmm vmm = start_vmm(BYTES);
+	pid_t keeper, server;
+
+	CHECK_EQ(ask(&vmm, 'p'), 1);
+	keeper = keeper_of(&c);
+	REQUIRE(keeper);
+	server = cli_server(keeper, 0);
+	REQUIRE(server);
+	REQUIRE_OK(kill(server, SIGSTOP));
+	/* It is stopped for sure, and what is faulted now it has perhaps read, but does not answer. */
+	REQUIRE(wait_for(task_state(server) == 'T', 5));
+	CHECK_EQ(ask(&vmm, 'w'), 2);
+	REQUIRE_OK(kill(server, SIGKILL));
+	CHECK_EQ(answer(&vmm), 1);
+	REQUIRE(cli_server(keeper, server));
+	end_vmm(&vmm);
+	end(&c);
+}
+
+/* Who listens is killed: those that are served go on, and another takes its place at the socket. */
+TEST(listener_killed)
+{
+	struct cli c = start("--no-background"), next;
+	struct vmm vmm = start_vmm(BYTES), other;
+
+	REQUIRE(cli_says(&c, "serves VMM"));
+	REQUIRE_OK(kill(c.pid, SIGKILL));
+	cli_end(&c, 10);
+	CHECK_EQ(ask(&vmm, 'r'), 1);
+	next = cli_run(-1, "serve", "--socket", SOCKET, "--image", IMAGE);
+	REQUIRE(cli_says(&next, "VMMs are taken at"));
+	other = start_vmm(BYTES);
+	CHECK_EQ(ask(&other, 'r'), 1);
+	CHECK_EQ(ask(&vmm, 'r'), 1);
+	end_vmm(&vmm);
+	end_vmm(&other);
+	end(&next);
+}
+
+/* Told to end, it serves those that are there to their end, and takes nobody else. */
+TEST(drains)
+{
+	struct cli c = start("--no-background");
+	struct vmm vmm = start_vmm(BYTES);
+
+	REQUIRE(cli_says(&c, "serves VMM"));
+	REQUIRE_OK(kill(c.pid, SIGTERM));
+	REQUIRE(cli_says(&c, "no more VMMs are taken"));
+	CHECK_ERRNO(access(SOCKET, F_OK), ENOENT);
+	CHECK_EQ(ask(&vmm, 'r'), 1);
+	end_vmm(&vmm);
+	cli_end(&c, 10);
+	CHECK_EQ(c.code, 0);
+}
+
+#define REGION "{\"base_host_virt_addr\":1048576,\"size\":65536,\"offset\":0,\"page_size\":4096}"
+
+static const struct rubbish {
+	const char *label;
+	const char *json;
+	int fd;			/* 0: a userfaultfd, 1: something else, -1: none */
+	const char *says;
+} rubbishes[] = {
+	{ "no_json", "hello", 0, "sends no JSON" },
+	{ "binary", "\x01\x02\x03", 0, "sends no JSON" },
+	{ "no_array", "{\"a\": 1}", 0, "does not send an array of regions" },
+	{ "empty_array", "[]", 0, "does not send an array of regions" },
+	{ "numbers", "[1, 2]", 0, "region 0 is no object" },
+	{ "no_address", "[{\"size\":65536,\"offset\":0,\"page_size\":4096}]", 0,
+	  "region 0 has no base_host_virt_addr" },
+	{ "text_size", "[{\"base_host_virt_addr\":0,\"size\":\"65536\",\"offset\":0,\"page_size\":4096}]", 0,
+	  "has no size" },
+	{ "negative", "[{\"base_host_virt_addr\":0,\"size\":65536,\"offset\":-4096,\"page_size\":4096}]", 0,
+	  "has no offset" },
+	{ "no_page_size", "[{\"base_host_virt_addr\":0,\"size\":65536,\"offset\":0}]", 0, "has no page_size" },
+	{ "odd_page_size", "[{\"base_host_virt_addr\":0,\"size\":65536,\"offset\":0,\"page_size\":5000}]", 0,
+	  "has a page_size that is none" },
+	{ "odd_offset", "[{\"base_host_virt_addr\":0,\"size\":65536,\"offset\":100,\"page_size\":4096}]", 0,
+	  "is no whole pages" },
+	{ "overflow",
+	  "[{\"base_host_virt_addr\":0,\"size\":9223372036854771712,\"offset\":8192,\"page_size\":4096}]", 0,
+	  "is too large" },
+	{ "beyond_image", "[{\"base_host_virt_addr\":0,\"size\":1073741824,\"offset\":0,\"page_size\":4096}]", 0,
+	  "is too short for VMM" },
+	{ "overlap", "[" REGION "," REGION "]", 0, "overlap in the image" },
+	{ "mixed",
+	  "[" REGION ",{\"base_host_virt_addr\":0,\"size\":2097152,\"offset\":2097152,\"page_size\":2097152}]", 0,
+	  "different page sizes" },
+	{ "no_descriptor", "[" REGION "]", -1, "sends no descriptor" },
+	{ "other_descriptor", "[" REGION "]", 1, "is no userfaultfd" },
+	{ "half", "[" REGION, 0, "has hung up before" },
+	{ "nothing", "", -1, "has hung up before" },
+};
+
+/* Each is refused with words, and a VMM that has done everything right is served all the while. */
+TEST(rubbish)
+{
+	struct cli c = start("--no-background");
+	struct vmm vmm = start_vmm(BYTES);
+	size_t before;
+	int sock, fd;
+
+	REQUIRE(cli_says(&c, "serves VMM"));
+	for (const struct rubbish *row = rubbishes; row < rubbishes + ARRAY_SIZE(rubbishes); row++) {
+		before = strlen(cli_err(&c));
+		fd = !row->fd ? xuffd_gmem(0) : row->fd > 0 ? REQUIRE_FD(open(IMAGE, O_RDONLY)) : -1;
+		sock = connect_to(SOCKET);
+		if (*row->json)
+			hand_over(sock, row->json, fd);
+		if (strstr(row->says, "hung up"))
+			REQUIRE_OK(close(sock));
+		if (!CHECK(wait_for(strstr(cli_err(&c) + before, row->says), 10)))
+			tap_diag("%s: it has said: %s", row->label, c.err + before);
+		if (!strstr(row->says, "hung up"))
+			close(sock);
+		if (fd >= 0)
+			close(fd);
+	}
+	CHECK_EQ(ask(&vmm, 'r'), 1);
+	end_vmm(&vmm);
+	end(&c);
+}
+
+TEST(socket_taken)
+{
+	struct cli c = start(NULL), other;
+	struct stat st;
+	int fd;
+
+	REQUIRE_OK(stat(SOCKET, &st));
+	CHECK_EQ(st.st_mode & 07777, 0600);
+	other = cli("serve", "--socket", SOCKET, "--image", IMAGE);
+	CHECK_CLI(other, 1, "is taken: somebody listens there");
+	CHECK_OK(access(SOCKET, F_OK));
+	end(&c);
+
+	fd = REQUIRE_FD(open(SOCKET, O_RDWR | O_CREAT, 0600));
+	close(fd);
+	other = cli("serve", "--socket", SOCKET, "--image", IMAGE);
+	CHECK_CLI(other, 1, "is there already, and is no socket");
+	CHECK_OK(unlink(SOCKET));
+	other = cli("serve", "--socket", "/nowhere/sock", "--image", IMAGE);
+	CHECK_CLI(other, 1, "cannot listen at /nowhere/sock: No such file or directory");
+	other = cli("serve", "--socket", TOO_LONG, "--image", IMAGE);
+	CHECK_CLI(other, 1, "a path of a socket has 107 bytes at most");
+	c = cli_run(-1, "serve", "--socket", SOCKET, "--image", IMAGE, "--mode", "0660");
+	REQUIRE(cli_says(&c, "VMMs are taken at"));
+	REQUIRE_OK(stat(SOCKET, &st));
+	CHECK_EQ(st.st_mode & 07777, 0660);
+	end(&c);
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What gmemctl says to what it is asked wrongly, to --help and --version, and what shells are offered.
+ */
+#include "cli.h"
+
+CLI_PLAIN
+
+static const char *const commands[] = { "doctor", "run", "attach", "serve", "stat", "dump" };
+
+static const struct wrong {
+	const char *label;
+	const char *args[10];
+	int code;
+	const char *says;
+} wrongs[] = {
+	{ "nothing", { NULL }, 2, "no command" },
+	{ "command", { "walk" }, 2, "no command 'walk'" },
+	{ "option", { "stat", "--colour" }, 2, "no option '--colour': 'gmemctl stat --help' lists them" },
+	{ "short_option", { "stat", "-x" }, 2, "no option '-x'" },
+	{ "argument_missing", { "run", "--image" }, 2, "--image: FILE is missing" },
+	{ "argument_empty", { "run", "--image=" }, 2, "--image: FILE is empty" },
+	{ "argument_for_flag", { "run", "--huge=yes" }, 2, "--huge takes no argument" },
+	{ "count", { "run", "--threads", "0" }, 2, "--threads: '0' is no number from 1 to 4096" },
+	{ "count_text", { "run", "--threads", "2x" }, 2, "'2x' is no number" },
+	{ "pid", { "attach", "--pid", "-4" }, 2, "'-4' is no process id" },
+	{ "mode", { "serve", "--mode", "0999" }, 2, "'0999' is no octal mode" },
+	{ "no_image", { "run", "--", "true" }, 2, "--image is missing" },
+	{ "no_command", { "run", "--image", "/dev/null" }, 2, "no command" },
+	{ "no_use", { "run", "--image", "/dev/null", "--", "true" }, 2, "has no {fd} or {path}" },
+	{ "no_socket", { "serve", "--image", "/dev/null" }, 2, "--socket is missing" },
+	{ "serve_operand", { "serve", "x" }, 2, "what is 'x'?" },
+	{ "doctor_operand", { "doctor", "x" }, 2, "what is 'x'?" },
+	{ "doctor_root", { "doctor", "--root", "/nowhere" }, 1, "--root /nowhere: No such file" },
+	{ "doctor_kernel", { "doctor", "--kernel", "../x" }, 2, "is no kernel's release" },
+	{ "dump_operands", { "dump", "/proc/1/fd/0" }, 2, "give a gmem file" },
+	{ "dump_plain", { "dump", "/bin/busybox", "/tmp/x" }, 1, "/bin/busybox is no gmem file" },
+	{ "dump_nobody", { "dump", "/proc/999999/fd/0", "/tmp/x" }, 1, "there is no such process or descriptor" },
+	{ "stat_plain", { "stat", "/bin/busybox" }, 1, "/bin/busybox is no gmem file" },
+	{ "stat_missing", { "stat", "/nowhere" }, 1, "/nowhere: No such file" },
+	{ "stream_serve", { "serve", "--socket=/tmp/s", "--image=-" }, 2, "a stream can be read only once" },
+};
+
+TEST_EACH(wrong, struct wrong, wrongs)
+{
+	struct cli c = cli_start(-1, row->args);
+
+	cli_end(&c, 20);
+	CHECK_CLI(c, row->code, row->says);
+	CHECK(!*c.out);
+}
+
+TEST(help)
+{
+	struct cli c = cli("--help");
+
+	CHECK_CLI(c, 0, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		struct cli own = cli(commands[i], "--help"), odd = cli(commands[i], "--json", "--nonsense", "--help");
+
+		CHECK(strstr(c.out, commands[i]));
+		CHECK_CLI(own, 0, NULL);
+		CHECK(strstr(own.out, "usage: gmemctl "));
+		CHECK(strstr(own.out, commands[i]));
+		CHECK(strstr(own.out, "--json"));
+		CHECK_CLI(odd, 0, NULL);
+	}
+	CHECK(!strstr(c.out, "complete"));
+}
+
+TEST(version)
+{
+	struct cli c = cli("--version"), json = cli("--version", "--json");
+
+	CHECK_CLI(c, 0, NULL);
+	CHECK(!strncmp(c.out, "gmemctl ", 8));
+	CHECK_CLI(json, 0, NULL);
+	CHECK(strstr(json.out, "\"abi\": 1"));
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		struct cli own = cli(commands[i], "--version");
+
+		CHECK_CLI(own, 0, NULL);
+		CHECK(!strcmp(own.out, c.out));
+	}
+}
+
+/* --help behind a command line that is somebody else's is theirs. */
+TEST(options_of_others)
+{
+	struct cli c = cli("run", "--image", "/nowhere", "--", "true", "{fd}", "--help");
+
+	CHECK_CLI(c, 1, "cannot open the image /nowhere");
+	c = cli("run", "--image", "/nowhere", "true", "{fd}", "--version");
+	CHECK_CLI(c, 1, "cannot open the image /nowhere");
+	c = cli("run", "--image", "--help");
+	CHECK_CLI(c, 2, "no command");
+}
+
+TEST(completion)
+{
+	struct cli c = cli("complete", "s");
+
+	CHECK_CLI(c, 0, NULL);
+	CHECK(!strncmp(c.out, "serve\t", 6));
+	CHECK(strstr(c.out, "\nstat\t"));
+	CHECK(!strstr(c.out, "run\t"));
+	c = cli("complete", "run", "--po");
+	CHECK(!strncmp(c.out, "--policy\t", 9));
+	c = cli("complete", "run", "--policy", "h");
+	CHECK(!strncmp(c.out, "hold\t", 5));
+	c = cli("complete", "run", "--image", "");
+	CHECK(!strcmp(c.out, ":file\n"));
+	c = cli("complete", "run", "--image", "x", "--", "");
+	CHECK(!strcmp(c.out, ":command\n"));
+	c = cli("complete", "doctor", "--root", "");
+	CHECK(!strcmp(c.out, ":dir\n"));
+	c = cli("complete", "nonsense", "");
+	CHECK_CLI(c, 0, NULL);
+	CHECK(!*c.out);
+}
