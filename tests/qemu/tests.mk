@@ -4,7 +4,7 @@
 # Run by `run` inside the root trixie, from the top of the tree; not part of the Makefile for people.
 
 OUT := build
-GROUPS := uapi gmem trap uffd kvm libgmemfd cli stress fail
+GROUPS := uapi gmem trap uffd kvm libgmemfd cli vmm stress fail
 CFLAGS := -std=gnu11 -O2 -g0 -D_GNU_SOURCE -Wall -Wextra -Werror -Wmissing-prototypes -Wno-unused-parameter \
 	-pthread -Iinclude/uapi -Iinclude -Ilib -Itests/lib -MMD -MP
 
@@ -18,7 +18,9 @@ wall := $(patsubst tests/wall/%.c,$(OUT)/wall/%,$(wildcard tests/wall/*.c))
 demo := $(patsubst demo/%.c,$(OUT)/demo/%,$(wildcard demo/*.c))
 examples := $(OUT)/examples/uffd-memfd $(OUT)/examples/uffd-gmemfd $(OUT)/examples/serve $(OUT)/examples/takeover
 
-all: $(OUT)/init $(tests) $(bench) $(wall) $(demo) $(examples) prune
+guest := $(OUT)/vmm/guest.cpio
+
+all: $(OUT)/init $(tests) $(bench) $(wall) $(demo) $(examples) $(guest) prune
 
 $(OUT)/init: tests/qemu/init.c tests/qemu/tests.mk
 	@mkdir -p $(@D)
@@ -79,6 +81,15 @@ endef
 $(eval $(call runs_examples,uffd-example,uffd-memfd uffd-gmemfd))
 $(eval $(call runs_examples,libgmemfd-examples,serve takeover))
 
+# The initramfs of the Linux guest that QEMU runs in the bench's guest.
+$(OUT)/vmm/guest/init: tests/vmm/guest/init.c tests/qemu/tests.mk
+	@mkdir -p $(@D)
+	gcc $(CFLAGS) -MF $(OUT)/tests.dep/vmm-guest.d -static -s $< -o $@
+
+$(guest): $(OUT)/vmm/guest/init
+	cd $(<D) && echo init | cpio -o -H newc -R 0:0 --quiet >$(CURDIR)/$@.new
+	mv $@.new $@
+
 broken := $(patsubst tests/qemu/selfproof/programs/%.c,$(OUT)/selfproof/programs/%,$(wildcard tests/qemu/selfproof/programs/*.c))
 selfproof: $(broken)
 $(broken): $(OUT)/selfproof/programs/%: tests/qemu/selfproof/programs/%.c $(lib) tests/qemu/tests.mk
@@ -90,7 +101,7 @@ include tests/cli/gmemctl.mk
 # A test whose source is gone must not run any more.
 .PHONY: all prune selfproof
 prune:
-	@rm -f $(filter-out $(tests),$(wildcard $(OUT)/tests/*)) $(filter-out $(bench),$(wildcard $(OUT)/bench/*))
+	@rm -f $(foreach dir,tests bench demo,$(filter-out $(tests) $(bench) $(demo),$(wildcard $(OUT)/$(dir)/*)))
 
 .DELETE_ON_ERROR:
 -include $(wildcard $(OUT)/tests.lib/*.d $(OUT)/tests.dep/*.d $(OUT)/examples/*.d $(OUT)/init.d)
