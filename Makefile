@@ -13,7 +13,7 @@ help:
 	@echo 'make module               build the module for the running kernel (KDIR=... for another)'
 	@echo 'make lib                  build the library for programs that use gmemfd (lib/), shared and static'
 	@echo 'make tools                build gmemctl (tools/); takes libjson-c-dev and libkmod-dev'
-	@echo 'make demo                 a KVM guest on a stock kernel whose memory is served lazily'
+	@echo 'make demo                 QEMU resumes a saved Linux guest whose memory is still in its image'
 	@echo 'make check                build for every kernel, lint, boot every kernel and run all tests on it'
 	@echo 'make check K="6.12 7.3"   boot only these kernels (tests/qemu/kernels.list)'
 	@echo 'make check T="kvm trap"   run only the cases whose name contains one of these'
