@@ -17,7 +17,7 @@
 
 /* Where the parts are in the bench's guest: see tests/vmm/resume.files. */
 #define VMM_QEMU "/usr/bin/qemu-system-x86_64"
-#define VMM_GMEMCTL "/build/tools/gmemctl"
+#define VMM_GMEMCTL "/build/gmemctl/gmemctl"
 #define VMM_KERNEL "/bench/vmlinuz"
 #define VMM_INITRD "/bench/guest.cpio"
 
