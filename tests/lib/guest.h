@@ -116,8 +116,8 @@ void guest_long_mode(struct guest *g, int vcpu, uint64_t tables_gpa, uint64_t ri
 
 /*
  * For exceptions and interrupts in 64-bit mode: a page with the IDT and one with the GDT, written to a buffer of
- * GUEST_DESCRIPTORS_SIZE that the guest will see at gpa. guest_set_gate() names the handler of a vector, before or
- * after; guest_use_descriptors() makes a vCPU in 64-bit mode use them.
+ * GUEST_DESCRIPTORS_SIZE. guest_set_gate() names the handler of a vector in such a buffer; guest_use_descriptors()
+ * makes a vCPU in 64-bit mode use what it will see at gpa.
  */
 #define GUEST_DESCRIPTORS_SIZE (2 * 4096)
 void guest_build_descriptors(void *buf);
