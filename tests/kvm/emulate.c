@@ -299,11 +299,16 @@ GUEST_CODE(goes_on, ".code64",
 
 TEST_ARRANGED(state_is_saved_for_smm)
 {
+	struct kvm_userspace_memory_region managed;
 	struct lazy_vm vm;
 
 	lazy_vm(&vm, how, 1, LAZY_CODE_OF(goes_on), 0);
 	if (guest_has(&vm.g, KVM_CAP_X86_SMM) <= 0)
 		SKIP("KVM_CAP_X86_SMM is not offered");
+	/* That mode has memory slots of its own. */
+	managed = vm.g.slots[0];
+	managed.slot |= 1 << 16;
+	REQUIRE_OK(ioctl(vm.g.vm, KVM_SET_USER_MEMORY_REGION, &managed));
 	memcpy(vm.m.image + SMM_CODE, manages, GUEST_CODE_SIZE(manages));
 	lazy_ready(&vm.m, (uint64_t[]){ SMM_CODE, SMM_STATE }, 2);
 	REQUIRE_OK(ioctl(vm.g.vcpus[0].fd, KVM_SMI, 0));
