@@ -9,7 +9,7 @@
 
 #include "peer.h"
 
-#define PATIENCE 10
+#define PATIENCE 6
 
 static const struct arrangement arrangements[] = {
 	{ "file_missing", false, false },

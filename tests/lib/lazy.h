@@ -159,7 +159,7 @@ void lazy_vm_on(struct lazy_vm *vm, int vcpus);
 void lazy_image(struct lazy *m, const unsigned char *code, size_t len);
 /* Starts over at LAZY_CODE with these registers. */
 void lazy_regs(struct lazy_vm *vm, int vcpu, uint64_t rdi, uint64_t rsi, uint64_t rcx, uint64_t rax);
-/* The vCPU, started before, comes back within 10 seconds with a write of this value to LAZY_PORT. */
+/* The vCPU, started before, comes back within some seconds with a write of this value to LAZY_PORT. */
 void lazy_says(struct lazy_vm *vm, int vcpu, uint32_t value);
 /* The same for one that has come back. */
 void lazy_said(const struct guest_exit *e, uint32_t value);
