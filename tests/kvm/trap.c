@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * KVM guests whose memory is a gmem file: whatever of it a vCPU, or KVM for it, touches first waits for the handler.
+ * The life of a KVM guest whose memory is a gmem file: it runs from nothing, loses a page, is stopped by a signal.
  */
 #include "guest.h"
 #include "trap.h"
@@ -12,20 +12,10 @@
 #define STACK 0x30000ul		/* grows down into the page before */
 #define SIZE (1ul << 20)
 #define PORT 0x10
-#define KERNEL GMEMFD_FAULT_KERNEL
-#define WRITE GMEMFD_FAULT_WRITE
 
 /* rdi: reads there, and says what it read. */
 GUEST_CODE(reads, ".code64",
 	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
-/* rdi: writes eax there, and says what is behind it. */
-GUEST_CODE(writes, ".code64",
-	   "	movl %eax, (%rdi)\n"
-	   "	movl 4(%rdi), %eax\n"
 	   "	movw $0x10, %dx\n"
 	   "	outl %eax, %dx\n"
 	   "	hlt");
@@ -115,54 +105,6 @@ static void check_port(const struct guest_exit *e, uint32_t value)
 	CHECK_EQ((uint32_t)e->value, value);
 }
 
-enum what { READS, WRITES };
-
-static const struct access_row {
-	const char *label;
-	enum what what;
-	uint64_t missing;
-	uint32_t flags;		/* that must be there */
-	uint32_t may;		/* KVM asks for a page of tables or code as it likes */
-} accesses[] = {
-	{ "data_read", READS, DATA, KERNEL, WRITE },
-	{ "data_write", WRITES, DATA, KERNEL | WRITE, 0 },
-	{ "instruction_fetch", READS, CODE, KERNEL, WRITE },
-	{ "top_table", READS, TABLES, KERNEL, WRITE },
-	{ "middle_table", READS, TABLES + 0x1000, KERNEL, WRITE },
-	{ "bottom_table", READS, TABLES + 0x2000, KERNEL, WRITE },
-};
-
-TEST_EACH(guest_waits, struct access_row, accesses)
-{
-	struct vm vm;
-	struct gmemfd_event event;
-
-	if (row->what == READS)
-		make_vm(&vm, 1, reads, GUEST_CODE_SIZE(reads));
-	else
-		make_vm(&vm, 1, writes, GUEST_CODE_SIZE(writes));
-	set_data(&vm, 0, DATA);
-	provide_but(&vm, row->missing);
-	guest_start(&vm.g, 0);
-	event = trap_event(vm.rig.context);
-	CHECK_EQ(event.offset, row->missing);
-	CHECK_EQ(event.flags & ~row->may, row->flags);
-	CHECK(!guest_join(&vm.g, 0, 0.05));
-	CHECK(trap_quiet(vm.rig.context));
-	CHECK_EQ(xgmem_stats(vm.rig.fd).waiters, 1);
-	resolve(&vm, row->missing);
-	check_port(guest_join(&vm.g, 0, 10), word(DATA + (row->what == WRITES ? 4 : 0)));
-	if (row->what == WRITES) {
-		uint32_t written;
-
-		memcpy(&written, vm.rig.map + DATA, sizeof(written));
-		CHECK_EQ(written, 0x11223344);
-		CHECK(!memcmp(vm.rig.map + DATA + 4, image + DATA + 4, page_size() - 4));
-	}
-	CHECK_EQ(xgmem_stats(vm.rig.fd).events, 1);
-	guest_destroy(&vm.g);
-}
-
 /* Nothing is there when the guest starts: a handler thread brings what it touches, and no more. */
 TEST(guest_runs_from_nothing)
 {
@@ -205,51 +147,6 @@ TEST(punched_page_traps_the_guest_again)
 	resolve(&vm, DATA);
 	e = guest_join(&vm.g, 0, 10);
 	check_port(e, 0x33333333);
-	guest_destroy(&vm.g);
-}
-
-TEST(two_vcpus_one_page)
-{
-	struct vm vm;
-
-	make_vm(&vm, 2, reads, GUEST_CODE_SIZE(reads));
-	provide_but(&vm, DATA);
-	for (int i = 0; i < 2; i++) {
-		set_data(&vm, i, DATA + 8 * i);
-		guest_start(&vm.g, i);
-	}
-	REQUIRE(trap_waiters(vm.rig.fd, 2));
-	CHECK_EQ(trap_event(vm.rig.context).offset, DATA);
-	CHECK(trap_quiet(vm.rig.context));
-	resolve(&vm, DATA);
-	for (int i = 0; i < 2; i++)
-		check_port(guest_join(&vm.g, i, 10), word(DATA + 8 * i));
-	CHECK_EQ(xgmem_stats(vm.rig.fd).events, 1);
-	guest_destroy(&vm.g);
-}
-
-TEST(two_vcpus_two_pages)
-{
-	struct vm vm;
-	uint64_t seen = 0;
-
-	make_vm(&vm, 2, reads, GUEST_CODE_SIZE(reads));
-	REQUIRE_OK(gmem_copy(vm.rig.fd, 0, DATA, image, 0));
-	REQUIRE_OK(gmem_copy(vm.rig.fd, DATA2 + page_size(), SIZE - DATA2 - page_size(),
-			     image + DATA2 + page_size(), 0));
-	for (int i = 0; i < 2; i++) {
-		set_data(&vm, i, i ? DATA2 : DATA);
-		guest_start(&vm.g, i);
-	}
-	REQUIRE(trap_waiters(vm.rig.fd, 2));
-	for (int i = 0; i < 2; i++)
-		seen |= trap_event(vm.rig.context).offset;
-	CHECK_EQ(seen, DATA | DATA2);
-	resolve(&vm, DATA2);
-	check_port(guest_join(&vm.g, 1, 10), word(DATA2));
-	CHECK(!guest_join(&vm.g, 0, 0.05));
-	resolve(&vm, DATA);
-	check_port(guest_join(&vm.g, 0, 10), word(DATA));
 	guest_destroy(&vm.g);
 }
 
@@ -302,39 +199,4 @@ TEST(signal_brings_the_vcpu_back)
 	guest_destroy(&vm.g);
 	if (!back)
 		SKIP("KVM of this kernel does not break off for a signal");
-}
-
-TEST(killed_while_the_guest_waits)
-{
-	int context = xgmem_context(), ready[2], status;
-	pid_t child;
-	char byte;
-
-	if (access("/dev/kvm", F_OK))
-		SKIP("this machine has no KVM");
-	REQUIRE_OK(pipe2(ready, O_CLOEXEC));
-	child = REQUIRE_OK(fork());
-	if (!child) {
-		struct vm vm;
-
-		make_vm(&vm, 2, reads, GUEST_CODE_SIZE(reads));
-		provide_but(&vm, DATA);
-		REQUIRE_OK(gmem_unwatch(vm.rig.fd, 0, SIZE));
-		REQUIRE_OK(gmem_watch(vm.rig.fd, context, 0, SIZE, GMEMFD_MODE_MISSING, 0, GMEMFD_POLICY_HOLD));
-		for (int i = 0; i < 2; i++) {
-			set_data(&vm, i, DATA);
-			guest_start(&vm.g, i);
-		}
-		REQUIRE(trap_waiters(vm.rig.fd, 2));
-		REQUIRE_EQ(write(ready[1], "", 1), 1);
-		for (;;)
-			pause();
-	}
-	REQUIRE_EQ(read(ready[0], &byte, 1), 1);
-	CHECK_EQ(trap_event(context).offset, DATA);
-	REQUIRE_OK(kill(child, SIGKILL));
-	status = child_wait(child, 10);
-	REQUIRE(status != -1);
-	CHECK_EQ(WTERMSIG(status), SIGKILL);
-	CHECK(trap_quiet(context));
 }
