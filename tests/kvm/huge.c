@@ -4,6 +4,7 @@
  * punched into it.
  */
 #include "guest.h"
+#include "lazy.h"
 #include "trap.h"
 
 #define CODE 0x1000ul
@@ -86,4 +87,63 @@ TEST_EACH(mapped_by_2m, struct kind_row, kinds)
 	run_and_see(&g, row->flags ? DATA + HPAGE_SIZE : DATA + 4 * page_size(), 0);
 	CHECK_EQ(*(uint32_t *)(memory + DATA), value + 2);
 	guest_destroy(&g);
+}
+
+/* Code and tables in the first 2 MiB, what traps in the second. */
+#define TRAPPED HPAGE_SIZE
+#define LAZY_BYTES (2 * HPAGE_SIZE)
+
+static void touch(struct lazy_vm *vm, uint64_t at)
+{
+	struct kvm_regs regs;
+
+	guest_long_mode(&vm->g, 0, TABLES, CODE, STACK);
+	regs = guest_get_regs(&vm->g, 0);
+	regs.rdi = at;
+	guest_set_regs(&vm->g, 0, &regs);
+	guest_start(&vm->g, 0);
+}
+
+/*
+ * 2 MiB that trap as a whole: resolved as a whole, mapped as a whole, and in the second stage by 2 MiB. A hole takes that
+ * mapping away: all of it traps again, or, in a file of small granules, the page does and the rest is there still.
+ */
+TEST_ARRANGED_EACH(trapped_by_2m, struct kind_row, kinds)
+{
+	uint64_t hole = row->flags ? TRAPPED : TRAPPED + 5 * page_size();
+	struct lazy_vm vm;
+	long long before;
+
+	lazy_memory(&vm.m, how, LAZY_BYTES, row->flags ? LAZY_HUGE : 0);
+	vm.m.step = HPAGE_SIZE;
+	REQUIRE_EQ((uintptr_t)vm.m.map % HPAGE_SIZE, 0);
+	memcpy(vm.m.image + CODE, adds, GUEST_CODE_SIZE(adds));
+	guest_build_tables(vm.m.image + TABLES, TABLES);
+	lazy_ready(&vm.m, (uint64_t[]){ TRAPPED }, 1);
+	lazy_vm_on(&vm, 1);
+	if (guest_stat(&vm.g, "pages_2m") < 0)
+		SKIP("this KVM does not tell how it maps");
+	touch(&vm, TRAPPED);
+	lazy_serve(&vm.m, TRAPPED);
+	lazy_says(&vm, 0, lazy_word(&vm.m, TRAPPED));
+	if (!xgmem_stats(vm.m.fd).huge)
+		SKIP("no 2 MiB folio is to be had at the moment");
+	before = guest_stat(&vm.g, "pages_2m");
+	CHECK(before >= 1);
+
+	/* One page of a file with small granules, whatever it was provided in. */
+	if (!row->flags)
+		vm.m.step = page_size();
+	memset(vm.m.image + hole, 0x3c, page_size());
+	lazy_again(&vm.m, hole);
+	CHECK_EQ(guest_stat(&vm.g, "pages_2m"), before - 1);
+	touch(&vm, hole);
+	lazy_serve(&vm.m, hole);
+	lazy_says(&vm, 0, 0x3c3c3c3c);
+	/* Under a mapping's MINOR pages of a folio that was split may trap once more: docs/userfaultfd.md. */
+	if (!row->flags && !(how->mapping && how->minor)) {
+		touch(&vm, TRAPPED);
+		lazy_says(&vm, 0, lazy_word(&vm.m, TRAPPED));
+	}
+	lazy_vm_end(&vm);
 }
