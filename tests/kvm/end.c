@@ -72,6 +72,17 @@ static void *close_vm_thread(void *arg)
 	return NULL;
 }
 
+/* A halted vCPU comes back for a signal, on every kernel. */
+static void take_vcpu_back(struct guest *g)
+{
+	struct sigaction sa = { .sa_handler = nothing };
+
+	REQUIRE_OK(sigaction(SIGUSR1, &sa, NULL));
+	REQUIRE_EQ(pthread_kill(g->vcpus[0].thread, SIGUSR1), 0);
+	REQUIRE(guest_join(g, 0, 10));
+	REQUIRE_EQ(g->vcpus[0].last.err, EINTR);
+}
+
 /* --- Closing ---------------------------------------------------------------------------------------------- */
 
 /* The call goes on with what it has, and comes back when the page is there. */
@@ -94,16 +105,12 @@ TEST_ARRANGED(closed_while_a_vcpu_waits)
 /* The vCPU has come back, but KVM's thread still waits for it: the last close waits for that. */
 TEST_ARRANGED(closed_while_a_thread_of_kvm_waits)
 {
-	struct sigaction sa = { .sa_handler = nothing };
 	pthread_t thread;
 	struct lazy_vm vm;
 
-	REQUIRE_OK(sigaction(SIGUSR1, &sa, NULL));
 	begin(&vm, how, KTHREAD);
 	lazy_trapped(&vm.m, A);
-	REQUIRE_EQ(pthread_kill(vm.g.vcpus[0].thread, SIGUSR1), 0);
-	REQUIRE(guest_join(&vm.g, 0, 10));
-	CHECK_EQ(vm.g.vcpus[0].last.err, EINTR);
+	take_vcpu_back(&vm.g);
 	thread = thread_start(close_vm_thread, &vm.g);
 	sleep_seconds(0.01);
 	CHECK_EQ(xgmem_stats(vm.m.fd).waiters, 1);
