@@ -126,17 +126,24 @@ static const struct killed_row {
 	const char *label;
 	enum waiter waiter;
 	bool unread;		/* nobody has read of it yet */
+	bool closing;		/* it has begun to close the VM */
 } killeds[] = {
-	{ "vcpu_waits", VCPU, false },
-	{ "vcpu_waits_unread", VCPU, true },
-	{ "thread_of_kvm_waits", KTHREAD, false },
-	{ "call_waits", CALL, false },
+	{ "vcpu_waits", VCPU, false, false },
+	{ "vcpu_waits_unread", VCPU, true, false },
+	{ "thread_of_kvm_waits", KTHREAD, false, false },
+	{ "thread_of_kvm_waits_for_the_last_time", KTHREAD, false, true },
+	{ "call_waits", CALL, false, false },
 };
 
 static void vmm(struct lazy_vm *vm, const struct arrangement *how, const struct killed_row *row, int sock)
 {
 	begin(vm, how, row->waiter);
 	REQUIRE(trap_waiters(vm->m.fd, 1));
+	if (row->closing) {
+		take_vcpu_back(&vm->g);
+		thread_start(close_vm_thread, &vm->g);
+		sleep_seconds(0.05);
+	}
 	REQUIRE_OK(trap_send_fd(sock, vm->m.fd));
 	REQUIRE_OK(trap_send_fd(sock, vm->m.context));
 	for (;;)
