@@ -170,8 +170,10 @@ TEST_ARRANGED_EACH(guest_is_told, struct told_row, tolds)
 			      REASON | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_SEND_ALWAYS |
 			      KVM_ASYNC_PF_DELIVERY_AS_INT));
 	start(&vm);
-	if (row->reason_traps)
-		CHECK(is_ours(lazy_serve(&vm.m, REASON).tid));
+	if (row->reason_traps) {
+		CHECK(is_ours(lazy_trapped(&vm.m, REASON).tid));
+		lazy_resolve(&vm.m, REASON);
+	}
 	lazy_says(&vm, 0, WAKE_ALL);
 	if (row->reason_traps)
 		lazy_again(&vm.m, REASON);

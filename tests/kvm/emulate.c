@@ -173,13 +173,14 @@ TEST_ARRANGED(code_is_fetched_by_kvm)
 {
 	const uint64_t at = PAGE - 2;
 	struct kvm_regs regs;
+	long long before;
 	struct lazy_vm vm;
 
-	if (access("/dev/kvm", F_OK))
-		SKIP("this machine has no KVM");
-	if (write_file(PREFIX_PARAMETER, "1"))
-		SKIP("KVM's parameter force_emulation_prefix cannot be set");
 	lazy_vm(&vm, how, 1, LAZY_CODE_OF(is_emulated), 0);
+	if (access(PREFIX_PARAMETER, R_OK | W_OK))
+		SKIP("KVM's parameter force_emulation_prefix cannot be set");
+	before = read_number(PREFIX_PARAMETER);
+	REQUIRE_OK(write_file(PREFIX_PARAMETER, "1"));
 	memcpy(vm.m.image + LAZY_CODE + at, is_emulated, GUEST_CODE_SIZE(is_emulated));
 	lazy_ready(&vm.m, (uint64_t[]){ LAZY_CODE + PAGE }, 1);
 	lazy_regs(&vm, 0, 0, 0, 0, 0x41);
@@ -190,7 +191,7 @@ TEST_ARRANGED(code_is_fetched_by_kvm)
 	lazy_serve(&vm.m, LAZY_CODE + PAGE);
 	lazy_says(&vm, 0, 0x42);
 	lazy_vm_end(&vm);
-	CHECK_OK(write_file(PREFIX_PARAMETER, "0"));
+	CHECK_OK(write_file(PREFIX_PARAMETER, "%lld", before));
 }
 
 /* --- Page tables ------------------------------------------------------------------------------------------ */

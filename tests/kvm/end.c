@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How a VM ends while somebody waits for its memory: its descriptors are closed, or its process is killed. Nothing hangs,
- * nothing is left behind, and the next VM goes on with the file.
+ * How a VM ends while somebody waits for its memory: its descriptors are closed, or its process is killed. Nothing
+ * hangs, nothing is left behind, and the next VM goes on with the file.
  */
 #include <sys/socket.h>
 

@@ -105,8 +105,8 @@ static void touch(struct lazy_vm *vm, uint64_t at)
 }
 
 /*
- * 2 MiB that trap as a whole: resolved as a whole, mapped as a whole, and in the second stage by 2 MiB. A hole takes that
- * mapping away: all of it traps again, or, in a file of small granules, the page does and the rest is there still.
+ * 2 MiB that trap as a whole: resolved as a whole, mapped as a whole, and in the second stage by 2 MiB. A hole takes
+ * that mapping away: all of it traps again, or, in a file of small granules, the page does and the rest is there still.
  */
 TEST_ARRANGED_EACH(trapped_by_2m, struct kind_row, kinds)
 {

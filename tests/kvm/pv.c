@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Pages that a guest gives to KVM to write into: clocks, stolen time, ends of interrupts, Hyper-V's pages. Each traps when
- * it is enabled, by the guest or by the VMM that restores it, and once more after a hole was punched over it.
+ * Pages that a guest gives to KVM to write into: clocks, stolen time, ends of interrupts, Hyper-V's pages. Each traps
+ * when it is enabled, by the guest or by the VMM that restores it, and once more after a hole was punched over it.
  */
 #include "lazy.h"
 
@@ -224,8 +224,8 @@ static uint32_t handled(const struct guest_exit *e)
 }
 
 /*
- * A bit is set when an interrupt is delivered, and cleared by the guest; or by KVM, if it has to break off before the guest
- * runs, which it may well have to after a wait.
+ * A bit is set when an interrupt is delivered, and cleared by the guest; or by KVM, if it has to break off before the
+ * guest runs, which it may well have to after a wait.
  */
 TEST_ARRANGED(end_of_interrupt)
 {

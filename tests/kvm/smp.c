@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Guests with several vCPUs that touch one page, or several, at once: each sees whole pages, and one event stands for all
- * who wait for a page, unless the context tells threads apart.
+ * Guests with several vCPUs that touch one page, or several, at once: each sees whole pages, and one event stands for
+ * all who wait for a page, unless the context tells threads apart.
  */
 #include "lazy.h"
 #include "trap.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What VMMs do with gmemfd, call by call, as docs/vmm.md has it: Firecracker hands a context and a list of its regions to
- * a handler behind a socket; QEMU and Cloud Hypervisor open a path.
+ * What VMMs do with gmemfd, call by call, as docs/vmm.md has it: Firecracker hands a context and a list of its regions
+ * to a handler behind a socket; QEMU and Cloud Hypervisor open a path.
  */
 #include "guest.h"
 #include "lazy.h"

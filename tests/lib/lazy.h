@@ -80,7 +80,7 @@ struct lazy {
 	size_t step;			/* bytes that are provided at a time; the granule, unless the test wants more */
 	size_t bytes;
 	unsigned char *map;		/* all of the file, shared */
-	unsigned char *image;		/* what pages are provided with; patterns, until the test writes something else */
+	unsigned char *image;		/* what pages are provided with; patterns, until the test writes to it */
 	uint64_t events;		/* that were read */
 	/* Of the handler's thread. */
 	bool handled;
