@@ -117,11 +117,11 @@ static const struct access_row {
 	{ "fetch.minor_irqchip", FETCHES, BOUND_MINOR | BOUND_IRQCHIP },
 };
 
-static void make_for(struct bound *b, enum kind kind, int vcpus, unsigned int options)
+static void make_for(struct bound *b, enum kind which, int vcpus, unsigned int options)
 {
-	if (kind == READS)
+	if (which == READS)
 		bound_make(b, vcpus, BOUND_CODE_OF(reads), options | BOUND_EXIT);
-	else if (kind == WRITES)
+	else if (which == WRITES)
 		bound_make(b, vcpus, BOUND_CODE_OF(writes), options | BOUND_EXIT);
 	else
 		bound_make(b, vcpus, BOUND_CODE_OF(jumps), options | BOUND_EXIT);

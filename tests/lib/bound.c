@@ -44,8 +44,8 @@ void bound_make(struct bound *b, int vcpus, const unsigned char *code, size_t le
 		guest_add_vcpu(&b->g);
 	if (!(options & BOUND_LOOSE))
 		REQUIRE_OK(gmem_bind(b->fd, b->g.vm, b->slot, BOUND_GPA, BOUND_OFFSET, b->bytes, BOUND_VM));
-	REQUIRE_OK((options & BOUND_EXIT ? gmem_watch_exit : gmem_watch)(b->fd, b->context, BOUND_OFFSET, b->bytes, modes,
-									 BOUND_COOKIE, policy(options)));
+	REQUIRE_OK((options & BOUND_EXIT ? gmem_watch_exit : gmem_watch)(b->fd, b->context, BOUND_OFFSET, b->bytes,
+									 modes, BOUND_COOKIE, policy(options)));
 	make_image(b, code, len);
 	for (int i = 0; i < vcpus; i++)
 		bound_regs(b, i, 0, 0, 0, 0);

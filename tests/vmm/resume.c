@@ -223,8 +223,8 @@ TEST_LIMIT(gmemctl_killed, 300)
 }
 
 /*
- * Under the policy of poison the guest does not go on with what it has not got. KVM_RUN fails, and QEMU stops it, or ends
- * when it wants to show the instruction and cannot read it either.
+ * Under the policy of poison the guest does not go on with what it has not got. KVM_RUN fails, and QEMU stops it, or
+ * ends when it wants to show the instruction and cannot read it either.
  */
 TEST_LIMIT(gmemctl_killed_poison, 300)
 {

@@ -311,6 +311,9 @@ struct gmemfd_watch {
  * of all others wait and make records as ever, those of KVM on its own account, and
  * of its thread, among them. Without a context, the watch's policy decides for vCPUs
  * too. KVM_PRE_FAULT_MEMORY fails in the same way as KVM_RUN.
+ *
+ * A vCPU that is run on with its fault unresolved may have to wait: then, as for all
+ * who wait, somebody else must read the context.
  */
 #define GMEMFD_WATCH_VCPU_EXIT	(1ULL << 0)
 
@@ -553,6 +556,10 @@ struct gmemfd_stats {
  * descriptor any more; also when its memslot is found deleted or not to map the file
  * as it did. A memslot that KVM has moved stays bound, at its new address. A VM
  * stays until its bindings have ended, though not longer than its process.
+ *
+ * Whoever reads the context must not be a thread that runs a vCPU, nor one that changes
+ * memslots (GMEMFD_BIND_SET does): KVM waits there for vCPUs, which may be waiting for
+ * a page.
  */
 
 /**
