@@ -79,15 +79,19 @@ enum gmem_access gmem_watch_access(struct gmem_touch *touch,
 				   struct gmem_waiter *waiter)
 {
 	struct address_space *mapping = touch->gmem->inode.i_mapping;
-	enum gmem_access access = GMEM_ACCESS_TRAP;
 	struct gmem *gmem = touch->gmem;
-	struct gmem_watch *watch = NULL;
-	u32 flags = touch->flags;
+	struct gmem_watch *watch;
+	enum gmem_access access;
 	enum gmem_state state;
-	bool minor = false;
-	bool fresh;
+	bool minor, fresh;
+	u32 flags;
 
 	filemap_invalidate_lock_shared(mapping);
+look:
+	access = GMEM_ACCESS_TRAP;
+	watch = NULL;
+	flags = touch->flags;
+	minor = false;
 	state = gmem_store_state(gmem, touch->index);
 	if (touch->map && gmem_watch_poisoned(touch))
 		state = GMEM_POISONED;
@@ -144,13 +148,15 @@ trap:
 	 * The second look: see the top of trap.c. For a page that traps though it
 	 * is present, the page table tells.
 	 */
-	if (state == GMEM_PRESENT && touch->mapped(touch))
+	if (state == GMEM_PRESENT && touch->mapped(touch)) {
 		access = GMEM_ACCESS_MAPPED;
-	else if (gmem_store_state(gmem, touch->index) != state)
-		access = GMEM_ACCESS_AGAIN;
-	if (access != GMEM_ACCESS_TRAP) {
 		gmem_trap_leave(waiter);
 		goto out;
+	}
+	/* Present by now, it may trap for that: the caller would take it for had. */
+	if (gmem_store_state(gmem, touch->index) != state) {
+		gmem_trap_leave(waiter);
+		goto look;
 	}
 	/* Whoever has read the event finds it counted. */
 	gmem_count(gmem, minor ? GMEM_STAT_FAULTS_MINOR :
