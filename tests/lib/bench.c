@@ -97,16 +97,31 @@ GUEST_CODE(bench_guest_writes, ".code64",
 #define GUEST_SIZE (1ul << 20)
 #define GUEST_TRAPPED (16ul << 20)
 
-uint64_t bench_guest(void *map, size_t warm, size_t pages, bool write)
+/* Runs until the guest has something to say. */
+static void run_vm(struct guest *g, const struct bench_vm *how)
+{
+	while (ioctl(g->vcpus[0].fd, KVM_RUN, 0)) {
+		REQUIRE(how->failed);
+		how->failed(how->arg, g->vcpus[0].fd);
+	}
+	REQUIRE_EQ(g->vcpus[0].run->exit_reason, KVM_EXIT_IO);
+}
+
+uint64_t bench_vm(void *map, size_t warm, size_t pages, bool write, const struct bench_vm *how)
 {
 	unsigned char *memory = xmmap_anon(GUEST_SIZE);
 	struct kvm_regs regs;
 	uint64_t took;
 	struct guest g;
+	int slot;
 
 	guest_create(&g);
+	if (how->irqchip)
+		guest_irqchip(&g);
 	guest_add_memory(&g, 0, memory, GUEST_SIZE);
-	guest_add_memory(&g, GUEST_TRAPPED, map, (warm + pages) * 4096);
+	slot = guest_add_memory(&g, GUEST_TRAPPED, map, (warm + pages) * 4096);
+	if (how->made)
+		how->made(how->arg, g.vm, slot, GUEST_TRAPPED);
 	guest_add_vcpu(&g);
 	guest_build_tables(memory + GUEST_TABLES, GUEST_TABLES);
 	if (write)
@@ -114,18 +129,24 @@ uint64_t bench_guest(void *map, size_t warm, size_t pages, bool write)
 	else
 		memcpy(memory + GUEST_CODE_AT, bench_guest_reads, GUEST_CODE_SIZE(bench_guest_reads));
 	guest_long_mode(&g, 0, GUEST_TABLES, GUEST_CODE_AT, GUEST_STACK);
+	if (how->irqchip)
+		guest_use_apic(&g, 0);
 	regs = guest_get_regs(&g, 0);
 	regs.rdi = GUEST_TRAPPED;
 	regs.rcx = warm;
 	regs.rbx = pages;
 	guest_set_regs(&g, 0, &regs);
-	REQUIRE_EQ(guest_run(&g, 0)->exit, KVM_EXIT_IO);
+	run_vm(&g, how);
 	took = bench_begin();
-	guest_run(&g, 0);
+	run_vm(&g, how);
 	took = bench_end(took);
-	REQUIRE_EQ(g.vcpus[0].last.exit, KVM_EXIT_IO);
 	REQUIRE_EQ(guest_get_regs(&g, 0).rdi, GUEST_TRAPPED + (warm + pages) * 4096);
 	guest_destroy(&g);
 	REQUIRE_OK(munmap(memory, GUEST_SIZE));
 	return took;
+}
+
+uint64_t bench_guest(void *map, size_t warm, size_t pages, bool write)
+{
+	return bench_vm(map, warm, pages, write, &(struct bench_vm){ .irqchip = false });
 }

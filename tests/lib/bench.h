@@ -56,6 +56,18 @@ static inline uint64_t bench_end(uint64_t began)
  */
 uint64_t bench_guest(void *map, size_t warm, size_t pages, bool write);
 
+/* The same with more said of the VM; what is NULL or false is left out. */
+struct bench_vm {
+	bool irqchip;		/* interrupt controllers in the kernel, interrupts on */
+	/* The memslot has just been made. */
+	void (*made)(void *arg, int vm, uint32_t slot, uint64_t gpa);
+	/* KVM_RUN has failed: provide what it failed for. */
+	void (*failed)(void *arg, int vcpu);
+	void *arg;
+};
+
+uint64_t bench_vm(void *map, size_t warm, size_t pages, bool write, const struct bench_vm *how);
+
 /* Reads or writes a byte of every page of [map, map + pages), in order. */
 void bench_read(const volatile unsigned char *map, size_t pages);
 void bench_write(volatile unsigned char *map, size_t pages);
