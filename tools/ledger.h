@@ -25,6 +25,7 @@ struct ledger {
 	atomic_ulong read;	/* bytes read from the image */
 	atomic_ulong poisoned;
 	atomic_ulong faults;
+	atomic_ulong answered;	/* of these, what is done and counted */
 	atomic_ulong complete;	/* nothing is missing, and nobody has to serve any more */
 	atomic_ulong bits[];
 };

@@ -328,6 +328,7 @@ static void answer(struct server *s, uint64_t wanted)
 		to = region->offset + region->len;
 	s->ledger->faults++;
 	provide_range(s, from, to, wanted);
+	s->ledger->answered++;
 }
 
 static void *answer_faults(void *arg)
