@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
@@ -565,6 +567,22 @@ static void send_health(void)
 	send("%%end bench-health exit:0 0");
 }
 
+/*
+ * The first VM has the kernel patch its scheduler (the static key of preempt notifiers), and the last one that goes has
+ * it patched back. QEMU's emulation now and then runs into the breakpoint that the kernel sets meanwhile on another CPU
+ * and never sees it gone: 'Oops: int3' in __schedule(). So there is one VM from beginning to end.
+ */
+static void hold_vm(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (kvm < 0)
+		return;
+	if (ioctl(kvm, KVM_CREATE_VM, 0) < 0)
+		fatal("KVM_CREATE_VM: %s", strerror(errno));
+	close(kvm);
+}
+
 int main(void)
 {
 	long long unevictable;
@@ -580,6 +598,7 @@ int main(void)
 	/* Whatever the kernel leaked while it booted is not ours. */
 	if (!access("/sys/kernel/debug/kmemleak", F_OK) && write_file("/sys/kernel/debug/kmemleak", "clear"))
 		fatal("kmemleak: %s", strerror(errno));
+	hold_vm();
 	unevictable = vmstat("nr_unevictable");
 	loaded = load_modules(true);
 
