@@ -83,7 +83,7 @@ $(eval $(call runs_examples,libgmemfd-examples,serve takeover))
 
 # The initramfs of the Linux guest that QEMU runs in the bench's guest.
 $(OUT)/vmm/guest/init: tests/vmm/guest/init.c tests/qemu/tests.mk
-	@mkdir -p $(@D)
+	@mkdir -p $(@D) $(OUT)/tests.dep
 	gcc $(CFLAGS) -MF $(OUT)/tests.dep/vmm-guest.d -static -s $< -o $@
 
 $(guest): $(OUT)/vmm/guest/init
