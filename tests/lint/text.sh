@@ -30,7 +30,8 @@ check_spdx()
 		elif [[ $have != "$want" && $have != "${want:1:-1}" ]]; then
 			echo "$file: SPDX says '$have'; for this directory it is '$want'"
 		fi
-	done < <(files . ':!LICENSES' ':!COPYING' ':!*.gitkeep')
+	done < <(files . ':!LICENSES' ':!COPYING' ':!*.gitkeep' ':!packaging/deb/changelog' ':!packaging/deb/copyright' \
+		':!packaging/deb/source/format' ':!packaging/deb/*.dkms')
 	while IFS= read -r file; do
 		case $file in
 		include/uapi/*) want='/* ' ;;
@@ -57,12 +58,16 @@ check_version()
 		[[ $found == "$version" ]] || echo "NEWS.md: the newest entry is '$found', dkms.conf says $version"
 	fi
 	# Whoever else states the version of gmemfd must agree; most should derive it instead.
+	for file in $(files 'packaging/*.spec'); do
+		found=$(sed -n '/^%changelog/{n;s/.* - \([0-9.]*\)-[0-9]*$/\1/p}' "$SUBJECT/$file")
+		[[ $found == "$version" ]] || echo "$file: the newest entry of its changelog is '$found', dkms.conf says $version"
+	done
 	mapfile -t list < <(files "packaging/*" Makefile "lib/*" "tools/*" README.md "src/*")
 	while IFS=: read -r file line text; do
 		looked "$file"
 		found=$(grep -oE '[0-9]+\.[0-9]+\.[0-9]+' <<<"$text" | head -n 1)
 		[[ $found == "$version" ]] || echo "$file:$line: states version $found, dkms.conf says $version"
-	done < <(search '^(Version:|VERSION ?[:?]?=|pkgver=|# gmemfd|gmemfd \() ?v?[0-9]+\.[0-9]+\.[0-9]+' \
+	done < <(search '^(Version:|VERSION ?[:?]?=|pkgver=|# gmemfd|gmemfd \()[[:space:]]*v?[0-9]+\.[0-9]+\.[0-9]+' \
 		"${list[@]}")
 	while IFS= read -r file; do
 		looked "$file"
@@ -74,13 +79,22 @@ check_version()
 # The range of kernels is told in three places with three readers: the user, dkms, and the bench.
 check_range()
 {
-	local oldest newest tested
+	local oldest newest tested expression release
 	oldest=$(assigned OLDEST_SUPPORTED src/compat/range.conf)
 	newest=$(assigned NEWEST_TESTED src/compat/range.conf)
 	looked src/compat/range.conf dkms.conf tests/qemu/kernels.list src/compat/compat.h
 	[[ -n $oldest && -n $newest ]] || echo "src/compat/range.conf: does not state both ends"
 	[[ $(assigned BUILD_EXCLUSIVE_KERNEL_MIN dkms.conf) == "$oldest" ]] ||
 		echo "dkms.conf: BUILD_EXCLUSIVE_KERNEL_MIN is not $oldest (src/compat/range.conf)"
+	# The same for DKMS that knows expressions only.
+	expression=$(assigned BUILD_EXCLUSIVE_KERNEL dkms.conf)
+	for release in "$oldest" "$newest" "${oldest%.*}.10" "$((${newest%.*} + 1)).0"; do
+		[[ $expression && $release.0-amd64 =~ $expression ]] ||
+			echo "dkms.conf: BUILD_EXCLUSIVE_KERNEL does not take $release"
+	done
+	for release in 5.10 "${oldest%.*}.$((${oldest##*.} - 1))"; do
+		[[ $expression && ! $release.0-amd64 =~ $expression ]] || echo "dkms.conf: BUILD_EXCLUSIVE_KERNEL takes $release"
+	done
 	grep -qF "#if KERNEL_VERSION(${oldest/./, }, 0) > LINUX_VERSION_CODE" "$SUBJECT/src/compat/compat.h" ||
 		echo "src/compat/compat.h: no #error for kernels older than $oldest"
 	tested=$(awk '!/^#/ && $3 == "yes" && $5 ~ /^[0-9.]+$/ { print $5 }' "$SUBJECT/tests/qemu/kernels.list" | sort -V)
