@@ -16,11 +16,12 @@ tests := $(foreach g,$(GROUPS),$(patsubst tests/$(g)/%.c,$(OUT)/tests/$(g)-%,$(w
 bench := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/*.c))
 wall := $(patsubst tests/wall/%.c,$(OUT)/wall/%,$(wildcard tests/wall/*.c))
 demo := $(patsubst demo/%.c,$(OUT)/demo/%,$(wildcard demo/*.c))
+packages := $(patsubst tests/packages/%.c,$(OUT)/packages.tests/%,$(wildcard tests/packages/*.c))
 examples := $(OUT)/examples/uffd-memfd $(OUT)/examples/uffd-gmemfd $(OUT)/examples/serve $(OUT)/examples/takeover
 
 guest := $(OUT)/vmm/guest.cpio
 
-all: $(OUT)/init $(tests) $(bench) $(wall) $(demo) $(examples) $(guest) prune
+all: $(OUT)/init $(tests) $(bench) $(wall) $(demo) $(packages) $(examples) $(guest) prune
 
 $(OUT)/init: tests/qemu/init.c tests/qemu/tests.mk
 	@mkdir -p $(@D)
@@ -40,7 +41,7 @@ include tests/libgmemfd/libgmemfd.mk
 # $(1) the program, $(2) its source
 define program
 $(1): $(2) $(lib) tests/qemu/tests.mk
-	@mkdir -p $(OUT)/tests $(OUT)/bench $(OUT)/demo $(OUT)/wall $(OUT)/tests.dep
+	@mkdir -p $(OUT)/tests $(OUT)/bench $(OUT)/demo $(OUT)/wall $(OUT)/packages.tests $(OUT)/tests.dep
 	gcc $(CFLAGS) -MF $(OUT)/tests.dep/$(notdir $(1)).d -static -s $(2) $$(objects) $(lib) $$(libs) -o $(1).new
 	mv $(1).new $(1)
 endef
@@ -52,6 +53,8 @@ $(foreach s,$(wildcard tests/wall/*.c),\
 	$(eval $(call program,$(OUT)/wall/$(basename $(notdir $(s))),$(s))))
 $(foreach s,$(wildcard demo/*.c),\
 	$(eval $(call program,$(OUT)/demo/$(basename $(notdir $(s))),$(s))))
+$(foreach s,$(wildcard tests/packages/*.c),\
+	$(eval $(call program,$(OUT)/packages.tests/$(basename $(notdir $(s))),$(s))))
 
 # An example is compiled as somebody would who has found it, uffd.c for the kernel and for gmemfd from one source, and once
 # more becomes a part of the test that runs it.
