@@ -396,7 +396,7 @@ static int gmem_kvm_check_vm(struct file *vm_file, struct kvm **kvm)
 	return (*kvm)->mm == current->mm ? 0 : -EPERM;
 }
 
-/* A number that no memslot may have is not asked for with the wrong bits cut off. */
+/* As it was a moment ago; KVM itself refuses a memslot that has come meanwhile. */
 static bool gmem_slot_exists(struct kvm *kvm, u32 slot)
 {
 	int idx = srcu_read_lock(&kvm->srcu);
