@@ -172,11 +172,11 @@ check_uapi_layout()
 		reference=''
 		for language in c c++; do
 			for word in -m64 -m32; do
-				if ! in_tools gcc -x "$language" "$word" -w -Iinclude/uapi "$dir/$name.c" -o "$dir/$name" ||
-				   ! in_tools "$dir/$name" >"$dir/$name.$language$word"; then
-					echo "$header: the program that prints the layout fails ($language $word)"
+				if ! in_tools gcc -x "$language" "$word" -w -Iinclude/uapi -S "$dir/$name.c" -o "$dir/$name.s"; then
+					echo "$header: what has the layout does not compile ($language $word)"
 					continue
 				fi
+				sed -n 's/^->//p' "$dir/$name.s" >"$dir/$name.$language$word"
 				[[ -s $dir/$name.$language$word ]] || echo "$header: no struct found ($language $word)"
 				if [[ -z $reference ]]; then
 					reference=$dir/$name.$language$word
