@@ -112,3 +112,12 @@ in_root()
 	[[ -e $root.stamp ]] || die "no root ${root##*/}; 'tests/qemu/roots' makes it"
 	enter_root "$root" "$@"
 }
+
+# compile_tests TARGET...: what runs in the guest, and on the host beside it; whatever else of this tree does the same waits.
+compile_tests()
+{
+	(
+		lock "$BUILD/tests.lock"
+		in_root trixie make --no-print-directory -s -C "$TREE" -f tests/qemu/tests.mk -j2 "$@"
+	)
+}
