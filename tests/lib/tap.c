@@ -14,7 +14,9 @@
 
 #define MAX_CASES 4096
 /* After SIGKILL, and for a child that the case killed but did not wait for. */
-#define DEATH_SECONDS 5
+#define DEATH_SECONDS 10
+/* Of the flags in /proc/PID/stat. */
+#define PF_EXITING 0x4
 
 struct tap_case {
 	char name[128];
@@ -251,9 +253,33 @@ static void show_process(pid_t pid, const char *comm)
 	closedir(tasks);
 }
 
-enum left { LEFT_COUNT, LEFT_NAME, LEFT_SHOW, LEFT_KILL };
+enum left { LEFT_COUNT, LEFT_NAME, LEFT_SHOW, LEFT_KILL, LEFT_UNKILLED };
 
-/* Does this to every process that is a child of ours or in this group. Returns how many live. */
+/*
+ * On its way out, or about to see a SIGKILL: the end of a process takes its time where much memory or a VM goes with it.
+ */
+static bool is_dying(pid_t pid, unsigned int flags)
+{
+	static const char *const keys[] = { "\nSigPnd:", "\nShdPnd:" };
+	bool dying = flags & PF_EXITING;
+	char path[64], *status, *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	status = read_file(path);
+	if (!status)
+		return true;	/* gone meanwhile */
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		at = strstr(status, keys[i]);
+		dying |= at && strtoull(at + strlen(keys[i]), NULL, 16) & 1ull << (SIGKILL - 1);
+	}
+	free(status);
+	return dying;
+}
+
+/*
+ * Does this to every process that is a child of ours or in this group. Returns how many live; with LEFT_UNKILLED, how
+ * many of them are not dying.
+ */
 static int leftovers(pid_t group, enum left what)
 {
 	DIR *proc = opendir("/proc");
@@ -267,6 +293,7 @@ static int leftovers(pid_t group, enum left what)
 	while ((d = readdir(proc))) {
 		pid_t pid = atoi(d->d_name), ppid, pgrp;
 		char path[64], *stat, *comm, *end;
+		unsigned int flags;
 		char state;
 
 		if (pid <= 0 || pid == getpid())
@@ -277,10 +304,11 @@ static int leftovers(pid_t group, enum left what)
 			continue;	/* gone meanwhile */
 		comm = strchr(stat, '(');
 		end = strrchr(stat, ')');
-		if (comm && end && sscanf(end + 1, " %c %d %d", &state, &ppid, &pgrp) == 3 &&
+		if (comm && end &&
+		    sscanf(end + 1, " %c %d %d %*d %*d %*d %u", &state, &ppid, &pgrp, &flags) == 4 &&
 		    (ppid == getpid() || pgrp == group) && state != 'Z' && state != 'X') {
 			*end = '\0';
-			n++;
+			n += what != LEFT_UNKILLED || !is_dying(pid, flags);
 			if (what == LEFT_NAME)
 				tap_diag("left behind: process %d (%s)", pid, comm + 1);
 			else if (what == LEFT_SHOW)
@@ -362,7 +390,7 @@ static bool wait_child(pid_t pid, double seconds, int *status)
 /* Runs one case and prints its line; false: nothing can run after it. */
 static bool run_case(const char *program, const struct tap_case *c, int nr, bool *passed)
 {
-	double limit = c->seconds * tap_slow(), began = now_seconds(), end;
+	double limit = c->seconds * tap_slow(), began = now_seconds(), ended;
 	bool ok = true, alive = false;
 	sigset_t chld, old;
 	int status = 0;
@@ -398,14 +426,15 @@ static bool run_case(const char *program, const struct tap_case *c, int nr, bool
 			ok = false;
 			tap_diag("exited with status %d before the end of the case", WEXITSTATUS(status));
 		}
-		/* What the case killed without waiting for it may take a moment. */
-		end = now_seconds() + tap_slow();
+		/* What the case killed without waiting for it may take a while; the rest has to be gone soon. */
+		ended = now_seconds();
 		do {
 			reap();
 			if (!leftovers(pid, LEFT_COUNT))
 				break;
 			sleep_seconds(0.01);
-		} while (!shared->leftovers_ok && now_seconds() < end);
+		} while (!shared->leftovers_ok && now_seconds() < ended + DEATH_SECONDS * tap_slow() &&
+			 (now_seconds() < ended + tap_slow() || !leftovers(pid, LEFT_UNKILLED)));
 		if (leftovers(pid, shared->leftovers_ok ? LEFT_COUNT : LEFT_NAME)) {
 			if (!shared->leftovers_ok)
 				ok = false;

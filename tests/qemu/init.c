@@ -10,6 +10,7 @@
  *			left out, or "ours" for the module under test
  *	/bench/plan	one program with its arguments a line
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -33,6 +34,8 @@
 
 #define CHANNEL "/dev/ttyS1"
 #define DEATH_SECONDS 10
+/* Of the flags in /proc/PID/stat. */
+#define PF_EXITING 0x4
 /* kmemleak takes no younger object for leaked. */
 #define KMEMLEAK_AGE 6
 
@@ -371,6 +374,44 @@ static bool reap_all(double seconds)
 	}
 }
 
+/* Whether a child of ours, or an orphan, has neither ended nor been killed: it is not on its way out. */
+static bool any_unkilled(void)
+{
+	static const char *const keys[] = { "\nSigPnd:", "\nShdPnd:" };
+	DIR *proc = opendir("/proc");
+	bool unkilled = false;
+	struct dirent *d;
+
+	while (proc && (d = readdir(proc))) {
+		char path[300], state, *stat, *status, *end, *at;
+		unsigned int flags;
+		bool dying;
+		int ppid;
+
+		snprintf(path, sizeof(path), "/proc/%s/stat", d->d_name);
+		stat = atoi(d->d_name) > 1 ? read_file(path) : NULL;
+		if (!stat)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/status", d->d_name);
+		status = read_file(path);
+		end = strrchr(stat, ')');
+		if (status && end && sscanf(end + 1, " %c %d %*d %*d %*d %*d %u", &state, &ppid, &flags) == 3 &&
+		    ppid == 1) {
+			dying = state == 'Z' || state == 'X' || flags & PF_EXITING;
+			for (int i = 0; i < 2; i++) {
+				at = strstr(status, keys[i]);
+				dying |= at && strtoull(at + strlen(keys[i]), NULL, 16) & 1ull << (SIGKILL - 1);
+			}
+			unkilled |= !dying;
+		}
+		free(stat);
+		free(status);
+	}
+	if (proc)
+		closedir(proc);
+	return unkilled;
+}
+
 static void show_hung(void)
 {
 	/* Blocked tasks with their stacks, and what every CPU does, to the console. */
@@ -433,7 +474,8 @@ static void run_program(char *line)
 		pass_on("\n", 1);
 	close(fds[0]);
 
-	if (!reap_all(gone ? slow : 0)) {
+	/* What was killed may take its time to die; what nobody killed was left behind. */
+	if (!reap_all(gone ? slow : 0) && (!gone || any_unkilled() || !reap_all(DEATH_SECONDS * slow))) {
 		if (gone)
 			report("no-process-left", false, "%s left processes behind", name);
 		kill(-1, SIGKILL);
