@@ -258,6 +258,7 @@ TEST(busy_while_a_fixed_buffer)
 }
 
 static bool stop_touching;
+static unsigned int touched;	/* rounds */
 
 static void *toucher(void *arg)
 {
@@ -265,7 +266,7 @@ static void *toucher(void *arg)
 	size_t ps = page_size();
 	unsigned long bad = 0;
 
-	while (!__atomic_load_n(&stop_touching, __ATOMIC_RELAXED))
+	for (; !__atomic_load_n(&stop_touching, __ATOMIC_RELAXED); __atomic_add_fetch(&touched, 1, __ATOMIC_RELEASE))
 		for (size_t page = 0; page < 512; page += 37)
 			bad += *(volatile uint64_t *)(f->map + page * ps) != *(uint64_t *)(f->model + page * ps);
 	return (void *)bad;
@@ -276,14 +277,20 @@ TEST(split_under_readers)
 {
 	size_t ps = page_size();
 	struct file f = file(false, 1);
+	unsigned int busy = 0, before;
 	pthread_t thread;
 
 	CHECK(same(&f));
 	thread = thread_start(toucher, &f);
 	for (size_t page = 100; page < 110; page++) {
-		CHECK_OK(gmem_punch(f.fd, page * ps, ps));
+		before = __atomic_load_n(&touched, __ATOMIC_ACQUIRE);
+		/* All of a round before each hole, and after the last. */
+		REQUIRE(wait_for(__atomic_load_n(&touched, __ATOMIC_ACQUIRE) > before + 1, 10));
+		CHECK_OK(gmem_punch_soon(f.fd, page * ps, ps, &busy));
 		memset(f.model + page * ps, 0, ps);
 	}
+	before = __atomic_load_n(&touched, __ATOMIC_ACQUIRE);
+	REQUIRE(wait_for(__atomic_load_n(&touched, __ATOMIC_ACQUIRE) > before + 1, 10));
 	__atomic_store_n(&stop_touching, true, __ATOMIC_RELAXED);
 	CHECK_EQ((unsigned long)thread_join(thread), 0);
 	CHECK(same(&f));

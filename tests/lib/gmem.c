@@ -180,6 +180,16 @@ int gmem_event(int context, struct gmemfd_event *event, double seconds)
 	return read(context, event, sizeof(*event)) == sizeof(*event);
 }
 
+int gmem_punch_soon(int fd, uint64_t offset, uint64_t len, unsigned int *busy)
+{
+	double end = now_seconds() + 5 * tap_slow();
+	int ret;
+
+	while ((ret = gmem_punch(fd, offset, len)) && errno == EBUSY && now_seconds() < end)
+		++*busy;
+	return ret;
+}
+
 static void *handle(void *arg)
 {
 	struct gmem_handler *handler = arg;

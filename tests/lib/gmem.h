@@ -43,6 +43,11 @@ int gmem_continue(int fd, uint64_t offset, uint64_t len, uint64_t flags);
 int gmem_poison(int fd, uint64_t offset, uint64_t len, uint64_t flags);
 int gmem_wake(int fd, uint64_t offset, uint64_t len);
 int gmem_punch(int fd, uint64_t offset, uint64_t len);
+/*
+ * The same where somebody uses a folio for moments only. The kernel's part waits for a moment to pass, but one is as
+ * long as the user's CPU is away: EBUSY is tried again for 5 seconds (times TEST_SLOW), and counted.
+ */
+int gmem_punch_soon(int fd, uint64_t offset, uint64_t len, unsigned int *busy);
 
 /* Read one event within so many seconds (times TEST_SLOW): 1, or 0 if none came. */
 int gmem_event(int context, struct gmemfd_event *event, double seconds);

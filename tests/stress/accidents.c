@@ -267,9 +267,10 @@ TEST(punched_all_the_time)
 	start_walkers();
 	REQUIRE(gmem_waiters(fd, WALKERS, 20));
 	REQUIRE_OK(gmem_punch(fd, 0, PAGES * ps));
+	CHECK_EQ(xgmem_stats(fd).punched, 0);
 	gmem_handler_start(&handler);
-	/* A hole over some of it after the other, until all have seen what they wanted. */
-	while (done < WALKERS && rounds < 2000) {
+	/* A hole over some of it after the other, until all have seen what they wanted; some of them in what was there. */
+	while ((done < WALKERS && rounds < 2000) || !xgmem_stats(fd).punched) {
 		REQUIRE_OK(gmem_punch(fd, (rounds * 37 % PAGES) * ps, (1 + rounds % 5) * ps));
 		rounds++;
 		sleep_seconds(0.002);
@@ -300,13 +301,17 @@ TEST(unwatched)
 	CHECK_EQ(good, PAGES - WALKERS / 2);
 }
 
+static atomic_uint reads[2];
+
 static void *read_on_and_on(void *arg)
 {
 	static unsigned char buf[2][16384];
 	unsigned char *mine = buf[(uintptr_t)arg];
 
-	while (!done)
+	while (!done) {
 		REQUIRE_OK(pread(fd, mine, sizeof(buf[0]), HPAGE_SIZE + 100 * ps));
+		reads[(uintptr_t)arg]++;
+	}
 	return NULL;
 }
 
@@ -315,7 +320,7 @@ TEST(punched_under_readers)
 {
 	unsigned char *src = xmmap_anon(HPAGE_SIZE), *page = xmmap_anon(ps = page_size());
 	pthread_t readers[2];
-	unsigned int busy = 0;
+	unsigned int busy = 0, before[2];
 
 	pattern_fill(src, HPAGE_SIZE, 1);
 	fd = xgmem(2 * HPAGE_SIZE);
@@ -323,12 +328,12 @@ TEST(punched_under_readers)
 		readers[i] = thread_start(read_on_and_on, (void *)i);
 	for (size_t i = 0; i < 20; i++) {
 		REQUIRE_OK(gmem_punch(fd, HPAGE_SIZE, HPAGE_SIZE));
+		for (size_t k = 0; k < 2; k++)
+			before[k] = reads[k];
 		REQUIRE_OK(gmem_copy(fd, HPAGE_SIZE, HPAGE_SIZE, src, 0));
-		if (gmem_punch(fd, HPAGE_SIZE + 50 * ps, ps)) {
-			CHECK_EQ(errno, EBUSY);
-			busy++;
-			continue;
-		}
+		/* Both are at it. */
+		REQUIRE(wait_for(reads[0] > before[0] + 1 && reads[1] > before[1] + 1, 10));
+		CHECK_OK(gmem_punch_soon(fd, HPAGE_SIZE + 50 * ps, ps, &busy));
 		CHECK(!gmem_has_content(fd, HPAGE_SIZE + 50 * ps));
 		REQUIRE_EQ(pread(fd, page, ps, HPAGE_SIZE + 511 * ps), ps);
 		CHECK(!memcmp(page, src + 511 * ps, ps));
@@ -336,7 +341,8 @@ TEST(punched_under_readers)
 	done = 1;
 	for (size_t i = 0; i < 2; i++)
 		thread_join(readers[i]);
-	CHECK_EQ(busy, 0);
+	/* It is by accident if it has to be tried again. */
+	CHECK(busy < 10);
 }
 
 /* --- No memory left in the cgroup -------------------------------------------------------------------- */
