@@ -256,7 +256,8 @@ static void show_process(pid_t pid, const char *comm)
 enum left { LEFT_COUNT, LEFT_NAME, LEFT_SHOW, LEFT_KILL, LEFT_UNKILLED };
 
 /*
- * On its way out, or about to see a SIGKILL: the end of a process takes its time where much memory or a VM goes with it.
+ * On its way out, or about to see a SIGKILL: the end of a process takes its time where much memory, or a VM, goes with
+ * it.
  */
 static bool is_dying(pid_t pid, unsigned int flags)
 {
