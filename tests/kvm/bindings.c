@@ -6,7 +6,9 @@
 #include "bind.h"
 #include "trap.h"
 
+#include <dirent.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 
 /* --- Files, VMs and processes go ------------------------------------------------------------------- */
@@ -28,11 +30,31 @@ static long long kvm_users(void)
 	return sum;
 }
 
-/* The same once nothing of the cases before is on its way out any more. */
+/* VMs but that of the bench's init, which is there from beginning to end. */
+static unsigned int vms(void)
+{
+	DIR *dir = opendir("/sys/kernel/debug/kvm");
+	struct dirent *d;
+	unsigned int nr = 0;
+	int pid;
+
+	while (dir && (d = readdir(dir)))
+		nr += sscanf(d->d_name, "%d-", &pid) == 1 && pid != 1;
+	if (dir)
+		closedir(dir);
+	return nr;
+}
+
+/*
+ * The same once nothing of the cases before is on its way out any more. A VM's last steps cannot be seen: it may be one
+ * too many all the same, so that afterwards there may be fewer.
+ */
 static long long kvm_users_at_rest(void)
 {
-	long long now = kvm_users(), last;
+	long long now, last;
 
+	REQUIRE(wait_for(!vms(), 10));
+	now = kvm_users();
 	do {
 		last = now;
 		sleep_seconds(0.1 * tap_slow());
@@ -63,7 +85,7 @@ TEST(vm_is_closed_while_bound)
 	CHECK_EQ(listed(r.fd), 0);
 	CHECK_EQ(nr_bindings(r.fd), 0);
 	CHECK(wait_for(!vm_exists(getpid(), vm), 10));
-	CHECK(wait_for(kvm_users() == before, 10));
+	CHECK(wait_for(kvm_users() <= before, 10));
 }
 
 /* Even if nobody ever asks again. */
@@ -82,7 +104,7 @@ TEST(file_is_closed_while_bound)
 	CHECK(wait_for(gmem_bind(other, r.g.vm, r.slot, GPA, 0, SIZE, 0) == -1 && errno == EINVAL, 10));
 	guest_destroy(&r.g);
 	CHECK(wait_for(!vm_exists(getpid(), vm), 10));
-	CHECK(wait_for(kvm_users() == before, 10));
+	CHECK(wait_for(kvm_users() <= before, 10));
 }
 
 TEST(unbound_vm_is_let_go_of)
@@ -95,7 +117,7 @@ TEST(unbound_vm_is_let_go_of)
 	REQUIRE_OK(gmem_unbind(r.fd, r.g.vm, r.slot, 0));
 	guest_destroy(&r.g);
 	CHECK(wait_for(!vm_exists(getpid(), vm), 10));
-	CHECK(wait_for(kvm_users() == before, 10));
+	CHECK(wait_for(kvm_users() <= before, 10));
 }
 
 /* Each is refused, and leaves no VM held. */
@@ -111,7 +133,7 @@ TEST(refused_bindings_hold_nothing)
 	CHECK_EQ(errno, EEXIST);
 	guest_destroy(&r.g);
 	CHECK(wait_for(!vm_exists(getpid(), vm), 10));
-	CHECK(wait_for(kvm_users() == before, 10));
+	CHECK(wait_for(kvm_users() <= before, 10));
 }
 
 /* In a child: it says by a pipe that it is ready, and waits for another byte, or its death. */
@@ -184,7 +206,7 @@ TEST_EACH(process_goes_while_bound, struct end_row, ends)
 	/* Nobody has to ask. */
 	CHECK(wait_for(nr_bindings(fd) == 0, 10));
 	CHECK_EQ(listed(fd), 0);
-	CHECK(wait_for(kvm_users() == before, 10));
+	CHECK(wait_for(kvm_users() <= before, 10));
 }
 
 /* The VM's descriptor outlives its process, in another one. */
@@ -213,7 +235,7 @@ TEST(process_goes_and_the_vm_stays)
 	CHECK_ERRNO(gmem_bind(fd, vm, 1, GPA, 0, SIZE, 0), EPERM);
 	CHECK_ERRNO(gmem_unbind(fd, vm, 1, 0), EPERM);
 	REQUIRE_OK(close(vm));
-	CHECK(wait_for(kvm_users() == before, 10));
+	CHECK(wait_for(kvm_users() <= before, 10));
 }
 
 TEST(vm_of_another_process)
@@ -446,11 +468,12 @@ TEST_EACH_LIMIT(two_bind_one_slot, struct race_row, races, 60)
 	guest_destroy(&r.g);
 }
 
+static atomic_uint listed_some, vms_made;
+
 static void *list_on_and_on(void *arg)
 {
 	struct rig *r = arg;
 	struct gmemfd_binding entries[8];
-	unsigned long seen = 0;
 
 	while (!__atomic_load_n(&r->slot, __ATOMIC_ACQUIRE)) {
 		int nr = gmem_bindings(r->fd, entries, 8, 0);
@@ -459,16 +482,15 @@ static void *list_on_and_on(void *arg)
 		for (int i = 0; i < nr; i++) {
 			REQUIRE(entries[i].address);
 			REQUIRE_EQ(entries[i].len, SIZE);
-			seen++;
+			listed_some++;
 		}
 	}
-	return (void *)seen;
+	return NULL;
 }
 
 static void *close_and_make(void *arg)
 {
 	struct rig *r = arg;
-	unsigned long vms = 0;
 
 	while (!__atomic_load_n(&r->slot, __ATOMIC_ACQUIRE)) {
 		int kvm = REQUIRE_FD(open("/dev/kvm", O_RDWR | O_CLOEXEC));
@@ -479,9 +501,9 @@ static void *close_and_make(void *arg)
 		REQUIRE_OK(close(vm));
 		REQUIRE_OK(munmap(map, SIZE));
 		REQUIRE_OK(close(kvm));
-		vms++;
+		vms_made++;
 	}
-	return (void *)vms;
+	return NULL;
 }
 
 /* Lists are made while bindings come, go, and lose their VMs and memslots. */
@@ -491,13 +513,15 @@ TEST(lists_while_all_changes)
 	struct rig r = rig();
 	struct rig shared = { .g = r.g, .fd = r.fd, .slot = 0 };
 	pthread_t threads[3];
-	double end = now_seconds() + 1;
+	double began = now_seconds();
 	unsigned long did = 0;
 
 	threads[0] = thread_start(list_on_and_on, &shared);
 	threads[1] = thread_start(list_on_and_on, &shared);
 	threads[2] = thread_start(close_and_make, &shared);
-	while (now_seconds() < end) {
+	/* For a second, and until each has met the others' work. */
+	while (now_seconds() < began + 1 || !listed_some || vms_made < 2 || did < 4) {
+		REQUIRE(now_seconds() < began + 20 * tap_slow());
 		REQUIRE_OK(bind_all(&r));
 		if (did & 1) {
 			guest_remove_memory(&r.g, r.slot);
@@ -509,12 +533,12 @@ TEST(lists_while_all_changes)
 		did++;
 	}
 	__atomic_store_n(&shared.slot, 1, __ATOMIC_RELEASE);
-	CHECK((unsigned long)thread_join(threads[0]) + (unsigned long)thread_join(threads[1]) > 0);
-	CHECK((unsigned long)thread_join(threads[2]) > 0);
-	CHECK(did > 0);
+	for (size_t i = 0; i < 3; i++)
+		thread_join(threads[i]);
+	tap_diag("%lu rounds, %u VMs, %u entries in lists", did, vms_made, listed_some);
 	CHECK_EQ(listed(r.fd), 0);
 	guest_destroy(&r.g);
-	CHECK(wait_for(kvm_users() == before, 10));
+	CHECK(wait_for(kvm_users() <= before, 10));
 }
 
 static void *bind_on_and_on(void *arg)
@@ -559,5 +583,5 @@ TEST_EACH(binds_against_close, struct closed_row, closed)
 		REQUIRE_OK(close(fd));
 		REQUIRE_OK(munmap(r.map, SIZE));
 	}
-	CHECK(wait_for(kvm_users() == before, 10));
+	CHECK(wait_for(kvm_users() <= before, 10));
 }
