@@ -269,7 +269,7 @@ TEST(punched_all_the_time)
 	REQUIRE_OK(gmem_punch(fd, 0, PAGES * ps));
 	CHECK_EQ(xgmem_stats(fd).punched, 0);
 	gmem_handler_start(&handler);
-	/* A hole over some of it after the other, until all have seen what they wanted, and content was punched away. */
+	/* A hole over some of it after the other, until all have seen what they wanted and content went. */
 	while ((done < WALKERS && rounds < 2000) || !xgmem_stats(fd).punched) {
 		REQUIRE_OK(gmem_punch(fd, (rounds * 37 % PAGES) * ps, (1 + rounds % 5) * ps));
 		rounds++;

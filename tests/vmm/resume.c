@@ -35,11 +35,11 @@ static unsigned long saved_tick(void)
 /* Nothing of the VM is left: no process, and nobody has the module. */
 static void check_nothing_left(void)
 {
-	CHECK(wait_for(read_number("/sys/module/gmemfd/refcnt") == 0, 5));
+	CHECK(wait_for(read_number("/sys/module/gmemfd/refcnt") == 0, 20));
 	CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
 }
 
-TEST_LIMIT(saves, 120)
+TEST_LIMIT(saves, 300)
 {
 	CHECK(saved_tick() >= SAVED_TICKS);
 }
@@ -62,16 +62,22 @@ TEST_LIMIT(resumes_lazily, 300)
 	CHECK_EQ(vmm_said(&v).tick, 0);
 
 	vmm_cont(&v);
-	said = vmm_wait_tick(&v, tick + 4, ROUND_SECONDS);
+	vmm_wait_tick(&v, tick + 4, ROUND_SECONDS);
+	/* On a busy host it has come further by now; how far and with how much is asked while it stands. */
+	vmm_stop(&v);
+	said = vmm_said(&v);
 	some = xgmem_stats(gmem);
 	tap_diag("%s: %llu KiB before it ran, %llu KiB of %lu then", said.line, loaded.allocated >> 10,
 		 some.allocated >> 10, VMM_BYTES >> 10);
 	CHECK(some.faults_missing > loaded.faults_missing);
-	CHECK(some.allocated < VMM_BYTES / 2);
+	/* Its kernel and what it has gone through since, with the pages that come along. */
+	CHECK(some.allocated < VMM_BYTES / 4 + 2 * (said.tick - tick) * VMM_TICK * 4096);
 	CHECK_EQ(some.faults_zero, 0);
 	CHECK_EQ(some.faults_sigbus, 0);
 	/* It goes on where it was. */
-	CHECK_EQ(said.first, tick + 1);
+	if (!CHECK_EQ(said.first, tick + 1))
+		vmm_explain(&v);
+	vmm_cont(&v);
 
 	/* All it had filled is as it was, and what it has written since then stays. */
 	said = vmm_wait_tick(&v, ALL_VERIFIED(tick), ROUND_SECONDS);
@@ -150,7 +156,7 @@ TEST_LIMIT(server_killed, 300)
 		server = vmm_server(&v);
 		REQUIRE(server > 0);
 		REQUIRE_OK(kill(server, SIGKILL));
-		CHECK(wait_for(vmm_server(&v) > 0 && vmm_server(&v) != server, 10));
+		CHECK(wait_for(vmm_server(&v) > 0 && vmm_server(&v) != server, 20));
 	}
 	vmm_wait_tick(&v, ALL_VERIFIED(tick), ROUND_SECONDS);
 	stats = xgmem_stats(gmem);
@@ -160,6 +166,20 @@ TEST_LIMIT(server_killed, 300)
 	CHECK_EQ(vmm_quit(&v), 0);
 	close(gmem);
 	check_nothing_left();
+}
+
+/* The guest says nothing more: a tick may have been on its way to the console. */
+static bool stands_still(const struct vmm *v)
+{
+	double end = now_seconds() + 20 * tap_slow();
+	struct vmm_said before, now = vmm_said(v);
+
+	do {
+		before = now;
+		sleep_seconds(tap_slow());
+		now = vmm_said(v);
+	} while (now.tick != before.tick && now_seconds() < end);
+	return now.tick == before.tick;
 }
 
 /* Another gmemctl for what a dead one has left. */
@@ -184,7 +204,6 @@ TEST_LIMIT(gmemctl_killed, 300)
 	static const char *const options[] = { "--no-background", "--policy", "hold", "--state", DIR_ "/served", NULL };
 	unsigned long tick = saved_tick();
 	struct gmemfd_stats stats;
-	struct vmm_said said;
 	int gmem, number;
 	struct vmm v;
 	pid_t second;
@@ -195,16 +214,14 @@ TEST_LIMIT(gmemctl_killed, 300)
 	vmm_cont(&v);
 	vmm_wait_tick(&v, tick + 4, ROUND_SECONDS);
 	REQUIRE_OK(kill(v.child, SIGKILL));
-	CHECK_EQ(WTERMSIG(vmm_wait(&v, 5)), SIGKILL);
+	CHECK_EQ(WTERMSIG(vmm_wait(&v, 20)), SIGKILL);
 
-	/* The server has gone with it. The CPUs run into pages that nobody brings, and the guest stands still. */
-	CHECK(wait_for(xgmem_stats(gmem).orphans == 1, 5));
-	CHECK(wait_for(xgmem_stats(gmem).waiters >= 2, 10));
-	said = vmm_said(&v);
-	sleep_seconds(1);
+	/* The server has gone with it. A CPU runs into a page that nobody brings, and the guest stands still. */
+	CHECK(wait_for(xgmem_stats(gmem).orphans == 1, 10));
+	CHECK(wait_for(xgmem_stats(gmem).waiters >= 1, 20));
+	CHECK(stands_still(&v));
 	stats = xgmem_stats(gmem);
-	CHECK_EQ(vmm_said(&v).tick, said.tick);
-	CHECK(stats.waiters >= 2);
+	CHECK(stats.waiters >= 1);
 	CHECK(stats.allocated < VMM_BYTES / 2);
 	CHECK_EQ(stats.faults_sigbus, 0);
 
@@ -231,7 +248,6 @@ TEST_LIMIT(gmemctl_killed_poison, 300)
 	static const char *const options[] = { "--no-background", "--policy", "poison", NULL };
 	unsigned long tick = saved_tick();
 	struct gmemfd_stats stats;
-	struct vmm_said said;
 	struct vmm v;
 	int gmem;
 
@@ -240,14 +256,11 @@ TEST_LIMIT(gmemctl_killed_poison, 300)
 	vmm_cont(&v);
 	vmm_wait_tick(&v, tick + 4, ROUND_SECONDS);
 	REQUIRE_OK(kill(v.child, SIGKILL));
-	CHECK_EQ(WTERMSIG(vmm_wait(&v, 5)), SIGKILL);
-	CHECK(wait_for(xgmem_stats(gmem).faults_sigbus > 0, 10));
-	sleep_seconds(1);
-	said = vmm_said(&v);
-	sleep_seconds(1);
+	CHECK_EQ(WTERMSIG(vmm_wait(&v, 20)), SIGKILL);
+	CHECK(wait_for(xgmem_stats(gmem).faults_sigbus > 0, 20));
+	CHECK(stands_still(&v));
 	stats = xgmem_stats(gmem);
-	CHECK_EQ(vmm_said(&v).tick, said.tick);
-	CHECK(said.tick < ALL_VERIFIED(tick));
+	CHECK(vmm_said(&v).tick < ALL_VERIFIED(tick));
 	CHECK_EQ(stats.faults_zero, 0);
 	CHECK_EQ(stats.waiters, 0);
 	if (kill(v.qemu, SIGKILL))
@@ -271,11 +284,11 @@ TEST_LIMIT(vmm_killed, 300)
 	vmm_wait_tick(&v, tick + 2, ROUND_SECONDS);
 	/* Killed while its vCPUs wait for pages: the server does not answer any more. */
 	REQUIRE_OK(kill(server, SIGSTOP));
-	CHECK(wait_for(xgmem_stats(gmem).waiters > 0, 10));
+	CHECK(wait_for(xgmem_stats(gmem).waiters > 0, 20));
 	REQUIRE_OK(kill(v.qemu, SIGKILL));
-	CHECK(wait_for(xgmem_stats(gmem).waiters == 0, 5));
+	CHECK(wait_for(xgmem_stats(gmem).waiters == 0, 10));
 	close(gmem);
-	status = vmm_wait(&v, 10);
+	status = vmm_wait(&v, 20);
 	CHECK(WIFEXITED(status));
 	CHECK_EQ(WEXITSTATUS(status), 128 + SIGKILL);
 	check_nothing_left();
