@@ -231,6 +231,7 @@ TEST_ARRANGED_EACH(tables_are_walked_by_kvm, struct level_row, levels)
 	thread = thread_start(translate, &t);
 	lazy_trapped(&vm.m, LEVEL(row->level));
 	CHECK(!thread_join_for(thread, 0.001));
+	CHECK_EQ(xgmem_stats(vm.m.fd).waiters, 1);
 	lazy_resolve(&vm.m, LEVEL(row->level));
 	CHECK(!thread_join(thread));
 	CHECK_EQ(t.args.physical_address, A + 0x123);

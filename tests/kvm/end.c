@@ -4,6 +4,7 @@
  * hangs, nothing is left behind, and the next VM goes on with the file.
  */
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include "lazy.h"
 #include "peer.h"
@@ -66,10 +67,17 @@ static void close_vm(struct guest *g)
 	REQUIRE_OK(close(g->kvm));
 }
 
-static void *close_vm_thread(void *arg)
+static long closes_vm(void *arg)
 {
 	close_vm(arg);
-	return NULL;
+	return 0;
+}
+
+/* In a thread that has got so far as to wait for KVM's. */
+static void start_to_close(struct trap_task *task, struct guest *g)
+{
+	trap_start(task, closes_vm, g);
+	REQUIRE(task_sleeps_in(task->tid, SYS_close));
 }
 
 /* A halted vCPU comes back for a signal, on every kernel. */
@@ -105,17 +113,16 @@ TEST_ARRANGED(closed_while_a_vcpu_waits)
 /* The vCPU has come back, but KVM's thread still waits for it: the last close waits for that. */
 TEST_ARRANGED(closed_while_a_thread_of_kvm_waits)
 {
-	pthread_t thread;
+	struct trap_task task;
 	struct lazy_vm vm;
 
 	begin(&vm, how, KTHREAD);
 	lazy_trapped(&vm.m, A);
 	take_vcpu_back(&vm.g);
-	thread = thread_start(close_vm_thread, &vm.g);
-	sleep_seconds(0.01);
+	start_to_close(&task, &vm.g);
 	CHECK_EQ(xgmem_stats(vm.m.fd).waiters, 1);
 	lazy_resolve(&vm.m, A);
-	REQUIRE(thread_join_for(thread, 10));
+	trap_result(&task);
 	CHECK(wait_for(xgmem_stats(vm.m.fd).waiters == 0, 10));
 	CHECK(lazy_same(&vm.m, A, PAGE));
 }
@@ -137,12 +144,13 @@ static const struct killed_row {
 
 static void vmm(struct lazy_vm *vm, const struct arrangement *how, const struct killed_row *row, int sock)
 {
+	struct trap_task task;
+
 	begin(vm, how, row->waiter);
 	REQUIRE(trap_waiters(vm->m.fd, 1));
 	if (row->closing) {
 		take_vcpu_back(&vm->g);
-		thread_start(close_vm_thread, &vm->g);
-		sleep_seconds(0.05);
+		start_to_close(&task, &vm->g);
 	}
 	REQUIRE_OK(trap_send_fd(sock, vm->m.fd));
 	REQUIRE_OK(trap_send_fd(sock, vm->m.context));

@@ -4,6 +4,10 @@
  * before the guest touches them.
  */
 #include "lazy.h"
+#include "peer.h"
+#include "trap.h"
+
+#include <sys/syscall.h>
 
 #define PAGE 4096ul
 #define A LAZY_DATA
@@ -198,12 +202,12 @@ struct removal {
 	int slot;
 };
 
-static void *remove_slot(void *arg)
+static long remove_slot(void *arg)
 {
 	struct removal *r = arg;
 
 	guest_remove_memory(&r->vm->g, r->slot);
-	return NULL;
+	return 0;
 }
 
 /* The slot is deleted while a vCPU waits for a page of it: both come to their end when the page is there. */
@@ -211,7 +215,7 @@ TEST_ARRANGED(slot_goes_while_a_vcpu_waits)
 {
 	const struct guest_exit *e;
 	struct removal removal;
-	pthread_t thread;
+	struct trap_task task;
 	struct lazy_vm vm;
 
 	lazy_vm(&vm, how, 1, LAZY_CODE_OF(reads), 0);
@@ -221,10 +225,11 @@ TEST_ARRANGED(slot_goes_while_a_vcpu_waits)
 	lazy_regs(&vm, 0, LAZY_HOLE + A, 0, 0, 0);
 	guest_start(&vm.g, 0);
 	lazy_trapped(&vm.m, A);
-	thread = thread_start(remove_slot, &removal);
-	sleep_seconds(0.01);
+	trap_start(&task, remove_slot, &removal);
+	REQUIRE(task_sleeps_in(task.tid, SYS_ioctl));
+	CHECK(lazy_waits(&vm, 0));
 	lazy_resolve(&vm.m, A);
-	REQUIRE(thread_join_for(thread, 10));
+	trap_result(&task);
 	e = guest_join(&vm.g, 0, 10);
 	REQUIRE(e);
 	/* It was there still, or it was not any more. */
@@ -277,6 +282,7 @@ TEST_ARRANGED(prefault_waits)
 	for (int i = 0; i < 3; i += 2) {
 		lazy_trapped(&vm.m, A + i * PAGE);
 		CHECK(!thread_join_for(thread, 0.001));
+		CHECK_EQ(xgmem_stats(vm.m.fd).waiters, 1);
 		lazy_resolve(&vm.m, A + i * PAGE);
 	}
 	REQUIRE(thread_join_for(thread, 10));
@@ -293,7 +299,10 @@ static void nothing(int sig)
 	(void)sig;
 }
 
-/* A signal ends the wait for the second page, or is looked at when the page is there; what was done is told. */
+/*
+ * A signal ends the wait for the second page, where it does with userfaultfd; else it is looked at when the page is
+ * there. What was done is told.
+ */
 TEST_ARRANGED(prefault_meets_a_signal)
 {
 	struct sigaction sa = { .sa_handler = nothing };
@@ -304,11 +313,15 @@ TEST_ARRANGED(prefault_meets_a_signal)
 
 	REQUIRE_OK(sigaction(SIGUSR1, &sa, NULL));
 	make_prefault(&vm, &p, how);
+	back = peer_kvm_is_interruptible(true);
 	thread = thread_start(prefault, &p);
 	lazy_serve(&vm.m, A);
 	lazy_trapped(&vm.m, A + 2 * PAGE);
 	REQUIRE_EQ(pthread_kill(thread, SIGUSR1), 0);
-	back = thread_join_for(thread, 0.2);
+	if (back)
+		REQUIRE(thread_join_for(thread, 10));
+	else
+		CHECK(!thread_join_for(thread, 0.05));
 	lazy_resolve(&vm.m, A + 2 * PAGE);
 	if (!back)
 		REQUIRE(thread_join_for(thread, 10));

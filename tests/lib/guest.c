@@ -405,6 +405,7 @@ static void *run_thread(void *arg)
 	struct start start = *(struct start *)arg;
 
 	free(arg);
+	__atomic_store_n(&start.g->vcpus[start.vcpu].tid, gettid(), __ATOMIC_RELEASE);
 	return (void *)guest_run(start.g, start.vcpu);
 }
 

@@ -41,6 +41,7 @@ struct guest_vcpu {
 	int fd;
 	struct kvm_run *run;
 	pthread_t thread;
+	pid_t tid;		/* of the thread, once it has begun */
 	struct guest_exit last;
 };
 

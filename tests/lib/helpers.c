@@ -208,6 +208,24 @@ char task_state(pid_t tid)
 	return state;
 }
 
+static bool sleeps_in(pid_t tid, long number)
+{
+	char path[64], *text, *end;
+	bool in;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", tid);
+	text = read_file(path);
+	/* "running", or the number and the arguments. */
+	in = text && strtol(text, &end, 10) == number && end != text;
+	free(text);
+	return in;
+}
+
+bool task_sleeps_in(pid_t tid, long number)
+{
+	return wait_for(sleeps_in(tid, number), 10);
+}
+
 int child_wait(pid_t pid, double seconds)
 {
 	int status = 0;

@@ -357,7 +357,7 @@ void lazy_says(struct lazy_vm *vm, int vcpu, uint32_t value)
 
 bool lazy_waits(struct lazy_vm *vm, int vcpu)
 {
-	return !guest_join(&vm->g, vcpu, 0.001);
+	return !guest_join(&vm->g, vcpu, 0.001) && xgmem_stats(vm->m.fd).waiters;
 }
 
 void lazy_vm_end(struct lazy_vm *vm)

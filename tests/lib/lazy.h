@@ -163,7 +163,7 @@ void lazy_regs(struct lazy_vm *vm, int vcpu, uint64_t rdi, uint64_t rsi, uint64_
 void lazy_says(struct lazy_vm *vm, int vcpu, uint32_t value);
 /* The same for one that has come back. */
 void lazy_said(const struct guest_exit *e, uint32_t value);
-/* The vCPU does not come back yet. */
+/* The vCPU does not come back yet, and somebody waits for a page of the file. */
 bool lazy_waits(struct lazy_vm *vm, int vcpu);
 /* The end of the VM, and the test's account: every event was read, and nobody got zeros for want of a handler. */
 void lazy_vm_end(struct lazy_vm *vm);

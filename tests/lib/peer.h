@@ -19,6 +19,12 @@ int xmemfd(uint64_t bytes);
 /* UFFDIO_REGISTER; modes as there. */
 void xuffd_register(int uffd, void *addr, size_t len, uint64_t modes);
 
+/*
+ * How KVM of this kernel waits for a page of memfd + userfaultfd, for a vCPU or in KVM_PRE_FAULT_MEMORY: whether a
+ * signal that does not kill ends the wait. Told by the state of the thread that waits.
+ */
+bool peer_kvm_is_interruptible(bool prefault);
+
 int uffd_copy(int uffd, void *dst, const void *src, size_t len, uint64_t mode);
 int uffd_continue(int uffd, void *addr, size_t len, uint64_t mode);
 

@@ -217,6 +217,9 @@ bool thread_join_for(pthread_t thread, double seconds);
 /* State letter of a task of any process: R, S, D, Z ...; 0 if there is none. For "it sleeps now". */
 char task_state(pid_t tid);
 
+/* Whether this task comes to sleep in the system call of this number within 10 seconds (times TEST_SLOW). */
+bool task_sleeps_in(pid_t tid, long number);
+
 /* Wait for a child of ours: its wait status, or -1 if it still runs after so many seconds (times TEST_SLOW). */
 int child_wait(pid_t pid, double seconds);
 
