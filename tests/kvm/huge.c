@@ -58,14 +58,15 @@ TEST_EACH(mapped_by_2m, struct kind_row, kinds)
 	unsigned char *image = xmmap_anon(SIZE), *memory;
 	uint32_t value = 0x1234;
 	struct guest g;
-	int fd = REQUIRE_FD(gmem_create(SIZE, row->flags, 0));
+	int fd;
 
+	gmem_need_huge();
+	fd = REQUIRE_FD(gmem_create(SIZE, row->flags, 0));
 	memcpy(image + CODE, adds, GUEST_CODE_SIZE(adds));
 	guest_build_tables(image + TABLES, TABLES);
 	memcpy(image + DATA, &value, sizeof(value));
 	REQUIRE_OK(gmem_copy(fd, 0, SIZE, image, 0));
-	if (!xgmem_stats(fd).huge)
-		SKIP("no 2 MiB folio is to be had at the moment");
+	REQUIRE_EQ(xgmem_stats(fd).huge, SIZE / HPAGE_SIZE);
 	memory = xmmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	REQUIRE_EQ((uintptr_t)memory % HPAGE_SIZE, 0);
 
@@ -114,6 +115,7 @@ TEST_ARRANGED_EACH(trapped_by_2m, struct kind_row, kinds)
 	struct lazy_vm vm;
 	long long before;
 
+	gmem_need_huge();
 	lazy_memory(&vm.m, how, LAZY_BYTES, row->flags ? LAZY_HUGE : 0);
 	vm.m.step = HPAGE_SIZE;
 	REQUIRE_EQ((uintptr_t)vm.m.map % HPAGE_SIZE, 0);
@@ -126,8 +128,7 @@ TEST_ARRANGED_EACH(trapped_by_2m, struct kind_row, kinds)
 	touch(&vm, TRAPPED);
 	lazy_serve(&vm.m, TRAPPED);
 	lazy_says(&vm, 0, lazy_word(&vm.m, TRAPPED));
-	if (!xgmem_stats(vm.m.fd).huge)
-		SKIP("no 2 MiB folio is to be had at the moment");
+	REQUIRE(xgmem_stats(vm.m.fd).huge);
 	before = guest_stat(&vm.g, "pages_2m");
 	CHECK(before >= 1);
 

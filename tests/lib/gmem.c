@@ -39,6 +39,18 @@ int xgmem_huge(uint64_t bytes)
 	return REQUIRE_FD(gmem_create(bytes, GMEMFD_CREATE_HUGE, 0));
 }
 
+void gmem_need_huge(void)
+{
+	struct gmemfd_info info = { .size = sizeof(info) };
+	/* Not one that stays: some cases look whether anybody has the module. */
+	int dev = REQUIRE_FD(open("/dev/gmemfd", O_RDWR | O_CLOEXEC));
+
+	REQUIRE_OK(ioctl(dev, GMEMFD_INFO, &info));
+	REQUIRE_OK(close(dev));
+	if (!info.huge_size)
+		SKIP("this kernel has no huge pages");
+}
+
 int gmem_context(void)
 {
 	struct gmemfd_context context = { .size = sizeof(context) };

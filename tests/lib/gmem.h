@@ -19,6 +19,9 @@ int gmem_create(uint64_t bytes, uint64_t flags, uint32_t policy);
 int xgmem(uint64_t bytes);
 int xgmem_huge(uint64_t bytes);
 
+/* Ends the case as skipped if the kernel has no huge pages. Where it has, there is memory for some at any time. */
+void gmem_need_huge(void);
+
 /* GMEMFD_CONTEXT. */
 int gmem_context(void);
 int xgmem_context(void);

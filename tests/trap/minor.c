@@ -348,9 +348,9 @@ TEST(part_of_a_large_folio)
 	unsigned char *all = xmmap_anon(HPAGE_SIZE);
 	struct gmemfd_event event;
 
+	gmem_need_huge();
 	REQUIRE_OK(trap_copy(rig.fd, from, HPAGE_SIZE, CLOSED));
-	if (xgmem_stats(rig.fd).huge != 1)
-		SKIP("no memory for a folio of 2 MiB");
+	REQUIRE_EQ(xgmem_stats(rig.fd).huge, 1);
 	CHECK_OK(gmem_continue(rig.fd, one, g, 0));
 	CHECK_EQ(gmem_done, g);
 	pattern_fill(all, HPAGE_SIZE, from);

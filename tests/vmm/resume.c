@@ -114,16 +114,11 @@ TEST_LIMIT(with_huge_pages, 300)
 {
 	static const char *const options[] = { "--no-background", "--policy", "hold", "--huge", NULL };
 	unsigned long tick = saved_tick();
-	struct gmemfd_info info = { .size = sizeof(info) };
 	struct gmemfd_stats stats;
 	struct vmm v;
-	int dev, gmem;
+	int gmem;
 
-	dev = REQUIRE_FD(open("/dev/gmemfd", O_RDWR | O_CLOEXEC));
-	REQUIRE_OK(ioctl(dev, GMEMFD_INFO, &info));
-	close(dev);
-	if (!info.huge_size)
-		SKIP("this kernel has no huge pages");
+	gmem_need_huge();
 	vmm_resume(&v, DIR_, options);
 	gmem = vmm_gmem(v.qemu, NULL);
 	vmm_cont(&v);
