@@ -14,8 +14,8 @@
  *		CHECK_ERRNO(ioctl(fd, 0xdead), ENOTTY);
  *	}
  *
- * Each case runs in a child process and process group of its own. It fails if a check failed, if no check was made
- * at all, if it crashed, exited by itself or ran out of time, and if it left a process behind. Checks may be
+ * Each case runs in a child process and process group of its own. It fails if a check failed, if no CHECK was made at
+ * all (REQUIRE is for what the rest of the case needs), if it crashed, exited by itself or ran out of time, and if it left a process behind. Checks may be
  * made in threads and in forked children of the case. TEST_SLOW=n multiplies every time limit by n.
  */
 #ifndef GMEMFD_TESTS_TAP_H

@@ -114,7 +114,9 @@ TEST(structs_at_the_end_of_a_mapping)
 	memcpy(end - sizeof(opts), &opts, sizeof(opts));
 	fd = MUST(gmemfd_create(dev, page_size(), (void *)(end - sizeof(opts))));
 	MUST(gmemfd_stats(fd, (void *)(end - sizeof(struct gmemfd_stats)), sizeof(struct gmemfd_stats)));
+	CHECK_EQ(((struct gmemfd_stats *)(end - sizeof(struct gmemfd_stats)))->bytes, page_size());
 	MUST(gmemfd_info(dev, (void *)(end - sizeof(struct gmemfd_info)), sizeof(struct gmemfd_info)));
+	CHECK_EQ(((struct gmemfd_info *)(end - sizeof(struct gmemfd_info)))->abi, GMEMFD_ABI_VERSION);
 }
 
 TEST(map_shared_and_private)

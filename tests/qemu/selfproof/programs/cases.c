@@ -47,6 +47,11 @@ TEST(asserts_nothing)
 {
 }
 
+TEST(only_sets_up)
+{
+	REQUIRE_OK(close(REQUIRE_FD(dup(1))));
+}
+
 TEST(crashes)
 {
 	CHECK(true);
