@@ -268,7 +268,7 @@ TEST(moved_between_nodes_under_readers)
 	pthread_t thread;
 
 	if (!two_nodes())
-		SKIP("the machine has one NUMA node (boot with numa=fake=2)");
+		SKIP("the machine has one NUMA node");
 	thread = thread_start(reader, &m);
 	for (int round = 0; round < 20; round++) {
 		for (size_t i = 0; i < n; i++) {
