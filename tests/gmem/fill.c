@@ -29,22 +29,12 @@ static int source_file(size_t bytes, int flags)
 	return REQUIRE_FD(again);
 }
 
-/* A block device of memory with the same content all over, or none. */
+/* The same of a block device. */
 static int source_disk(size_t bytes, int flags)
 {
-	const char *path = "/dev/zram0";
 	unsigned char *data = xmmap_anon(bytes);
-	int fd;
+	int fd = ram_disk(O_RDWR);
 
-	if (!access(path, F_OK)) {
-		if (!read_number("/sys/block/zram0/disksize"))
-			REQUIRE_OK(write_file("/sys/block/zram0/disksize", "%zu", (size_t)BYTES));
-	} else {
-		path = "/dev/ram0";
-	}
-	fd = open(path, O_RDWR);
-	if (fd < 0)
-		SKIP("no block device of memory: neither zram nor brd is in the guest");
 	REQUIRE(lseek(fd, 0, SEEK_END) >= (off_t)bytes);
 	pattern_fill(data, bytes, 5);
 	REQUIRE_EQ(pwrite(fd, data, bytes, 0), bytes);
@@ -53,7 +43,7 @@ static int source_disk(size_t bytes, int flags)
 	if (!flags)
 		return fd;
 	close(fd);
-	return REQUIRE_FD(open(path, O_RDONLY | flags));
+	return ram_disk(O_RDONLY | flags);
 }
 
 /* The pattern of the source from byte `from` on. */

@@ -331,3 +331,18 @@ int write_file(const char *path, const char *fmt, ...)
 	errno = err;
 	return err ? -1 : 0;
 }
+
+int ram_disk(int flags)
+{
+	const char *path = "/dev/zram0";
+
+	if (!access(path, F_OK)) {
+		if (!read_number("/sys/block/zram0/disksize"))
+			REQUIRE_OK(write_file("/sys/block/zram0/disksize", "%lu", RAM_DISK_BYTES));
+	} else {
+		path = "/dev/ram0";
+		if (access(path, F_OK))
+			SKIP("no block device of memory: neither zram nor brd is in the guest");
+	}
+	return REQUIRE_FD(open(path, flags | O_CLOEXEC));
+}

@@ -15,8 +15,9 @@
  *	}
  *
  * Each case runs in a child process and process group of its own. It fails if a check failed, if no CHECK was made at
- * all (REQUIRE is for what the rest of the case needs), if it crashed, exited by itself or ran out of time, and if it left a process behind. Checks may be
- * made in threads and in forked children of the case. TEST_SLOW=n multiplies every time limit by n.
+ * all (REQUIRE is for what the rest of the case needs), if it crashed, exited by itself or ran out of time, and if it
+ * left a process behind. Checks may be made in threads and in forked children of the case. TEST_SLOW=n multiplies every
+ * time limit by n.
  */
 #ifndef GMEMFD_TESTS_TAP_H
 #define GMEMFD_TESTS_TAP_H
@@ -233,6 +234,13 @@ long long read_number(const char *path);
 
 /* The number after the first line that begins with key ("VmRSS:", "pgfault "); -1 if there is no such line. */
 long long read_field(const char *path, const char *key);
+
+/*
+ * A block device of RAM_DISK_BYTES of memory, or more, with whatever was left on it; a machine without one skips the
+ * case. Flags as of open(2); direct I/O is by pages.
+ */
+#define RAM_DISK_BYTES (8ul << 20)
+int ram_disk(int flags);
 
 /* Write a string to a file of proc or sysfs: 0, or -1 with errno. */
 int write_file(const char *path, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -183,6 +183,24 @@ static long read_from_file(struct access *a)
 	return read_from_either(a);
 }
 
+static void use_disk(struct access *a)
+{
+	a->fds[0] = ram_disk(O_RDWR | O_DIRECT);
+	memset(a->buf, TRAP_WRITTEN, a->ps);
+	REQUIRE_EQ(pwrite(a->fds[0], a->buf, a->ps, 0), a->ps);
+}
+
+static long disk_reads_page(struct access *a)
+{
+	return whole(a, pwrite(a->fds[0], a->page, a->ps, 0)) ?: whole(a, pread(a->fds[0], a->buf, a->ps, 0)) ?:
+	       is_right(a, a->buf, 0);
+}
+
+static long disk_writes_page(struct access *a)
+{
+	return whole(a, pread(a->fds[0], a->page, a->ps, 0)) ?: is_right(a, a->page, a->ps);
+}
+
 static long from_pipe(struct access *a)
 {
 	return whole(a, read(a->fds[0], a->buf, a->ps)) ?: is_right(a, a->buf, 0);
@@ -233,6 +251,27 @@ static long by_preadv(struct access *a)
 static long futex_wake(struct access *a)
 {
 	return syscall(SYS_futex, a->page, FUTEX_WAKE, 1, NULL, NULL, 0) ?: is_right(a, a->page, 0);
+}
+
+/* It waits for the word to change from what it is not. */
+static long futex_wait_for(struct access *a, int op)
+{
+	uint64_t first;
+
+	pattern_fill(&first, sizeof(first), a->offset);
+	if (syscall(SYS_futex, a->page, op, ~(uint32_t)first, NULL, NULL, 0) != -1 || errno != EAGAIN)
+		return -1;
+	return is_right(a, a->page, 0);
+}
+
+static long futex_wait(struct access *a)
+{
+	return futex_wait_for(a, FUTEX_WAIT);
+}
+
+static long futex_wait_private(struct access *a)
+{
+	return futex_wait_for(a, FUTEX_WAIT_PRIVATE);
 }
 
 static long register_buffer(struct access *a)
@@ -355,6 +394,10 @@ static const struct access_row {
 	{ "pread", by_pread, .flags = KERNEL },
 	{ "preadv", by_preadv, .flags = KERNEL },
 	{ "futex", futex_wake, .flags = KERNEL | WRITE },
+	{ "futex_wait", futex_wait, .flags = KERNEL | WRITE },
+	{ "futex_wait_private", futex_wait_private, .flags = KERNEL },
+	{ "direct_write", disk_reads_page, use_disk, .flags = KERNEL },
+	{ "direct_read", disk_writes_page, use_disk, .flags = KERNEL | WRITE },
 	{ "uring_register", register_buffer, use_uring, .flags = KERNEL | WRITE,
 	  .outcome = AS_PEER, .refusal = EFAULT },
 	{ "uring_read", uring_reads_file, use_uring, .flags = KERNEL, .other_thread = true },
