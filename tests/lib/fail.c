@@ -75,7 +75,7 @@ bool fail_disarm(void)
 
 unsigned int fail_next(unsigned int nth)
 {
-	return nth < 20 ? nth + 1 : nth + nth / 4;
+	return nth < FAIL_ALL ? nth + 1 : nth + nth / 4;
 }
 
 void fail_pages_from(unsigned int order)

@@ -21,7 +21,8 @@ void fail_arm(unsigned int nth);
 /* Not any more. Did it fail? */
 bool fail_disarm(void);
 
-/* The next n to try: every one of the first, fewer of the many alike that follow. */
+/* The next n to try: every one of the first FAIL_ALL, fewer of the many alike that follow. */
+#define FAIL_ALL 100
 unsigned int fail_next(unsigned int nth);
 
 /* All allocations of pages of this order and above fail, for this thread and those it makes; ~0: none. */
