@@ -104,7 +104,8 @@ include tests/cli/gmemctl.mk
 # A test whose source is gone must not run any more.
 .PHONY: all prune selfproof
 prune:
-	@rm -f $(foreach dir,tests bench demo,$(filter-out $(tests) $(bench) $(demo),$(wildcard $(OUT)/$(dir)/*)))
+	@rm -f $(filter-out $(tests) $(bench) $(wall) $(demo) $(packages) $(broken),\
+		$(wildcard $(patsubst %,$(OUT)/%/*,tests bench wall demo packages.tests selfproof/programs)))
 
 .DELETE_ON_ERROR:
 -include $(wildcard $(OUT)/tests.lib/*.d $(OUT)/tests.dep/*.d $(OUT)/examples/*.d $(OUT)/init.d)
