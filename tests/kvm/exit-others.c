@@ -338,7 +338,6 @@ TEST_EACH(vcpus_with_the_same_pages, struct arrangement_row, arrangements)
 
 TEST_EACH(pre_fault, struct arrangement_row, arrangements)
 {
-#ifdef KVM_PRE_FAULT_MEMORY
 	struct kvm_pre_fault_memory range = { .gpa = GPA(A - PAGE), .size = 4 * PAGE };
 	struct bound b;
 
@@ -365,8 +364,4 @@ TEST_EACH(pre_fault, struct arrangement_row, arrangements)
 	CHECK(xgmem_stats(b.fd).vcpu_exits >= 2);
 	bound_says(guest_run(&b.g, 0), bound_word(&b, A));
 	bound_end(&b);
-#else
-	(void)row;
-	SKIP("this was compiled without KVM_PRE_FAULT_MEMORY");
-#endif
 }

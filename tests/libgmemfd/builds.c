@@ -58,9 +58,6 @@ TEST_EACH_LIMIT(all_cases_pass, struct build_row, builds, 120)
 	char *said, *line, *save;
 	int passed = 0;
 
-	/* They are long there, and no other than on the kernels of distributions. */
-	if (tap_slow() > 4)
-		SKIP("too slow for a second time on this kernel");
 	/* The library allocates nothing, and to look for leaks at the end of each case takes longer than the case. */
 	REQUIRE_OK(setenv("ASAN_OPTIONS", "detect_leaks=0", 1));
 	CHECK_EQ(run(row->path, NULL, &said), 0);

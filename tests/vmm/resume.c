@@ -118,7 +118,6 @@ TEST_LIMIT(with_huge_pages, 300)
 	struct vmm v;
 	int gmem;
 
-	gmem_need_huge();
 	vmm_resume(&v, DIR_, options);
 	gmem = vmm_gmem(v.qemu, NULL);
 	vmm_cont(&v);
