@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Each operation with each of its first hundred allocations failing in turn, and some of those that follow, which are
- * alike: it succeeds all the same or says ENOMEM and what it has done; pages have all of their content or none; counters
- * are right; and trying again succeeds. That nothing leaks is for the bench to see, with kmemleak.
+ * alike: it succeeds all the same or says ENOMEM and what it has done; pages have all of their content or none; their
+ * counters are right; and trying again succeeds. That nothing leaks is for the bench to see, with kmemleak.
  */
 #include "fail.h"
 #include "gmem.h"

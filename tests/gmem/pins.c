@@ -168,6 +168,115 @@ TEST(direct_io)
 	CHECK(pattern_is(m.twin, m.bytes, 5));
 }
 
+/* --- Pins of a driver, by the kernel's own test of them ---------------------------------------------- */
+
+#define GUP_TEST "/sys/kernel/debug/gup_test"
+
+/* As in the kernel's mm/gup_test.h, which is not for user space. */
+struct pin_longterm_test {
+	uint64_t addr;
+	uint64_t size;
+	uint32_t flags;
+};
+
+#define PIN_WRITE 1
+#define PIN_FAST 2
+#define PIN_LONGTERM_TEST_START _IOW('g', 7, struct pin_longterm_test)
+#define PIN_LONGTERM_TEST_STOP _IO('g', 8)
+#define PIN_LONGTERM_TEST_READ _IOW('g', 9, uint64_t)
+
+static const struct pin_row {
+	const char *label;
+	uint32_t flags;
+} pins[] = {
+	{ "read", 0 },
+	{ "write", PIN_WRITE },
+	{ "fast_read", PIN_FAST },
+	{ "fast_write", PIN_FAST | PIN_WRITE },
+};
+
+static const struct pin_row *pin_row;
+
+/* All of it, with a page in the middle that is not there yet. */
+static void *pin(void *arg)
+{
+	struct memory *m = arg;
+	struct pin_longterm_test args = { .addr = (uintptr_t)m->map, .size = m->bytes, .flags = pin_row->flags };
+
+	return (void *)(long)ioctl(m->fd, PIN_LONGTERM_TEST_START, &args);
+}
+
+TEST_EACH(longterm_pin, struct pin_row, pins)
+{
+	size_t ps = page_size(), missing = PAGES / 2 * ps;
+	int context = xgmem_context(), gup = open(GUP_TEST, O_RDWR | O_CLOEXEC);
+	unsigned char *model, *buf;
+	struct gmemfd_event event;
+	struct memory m, pinned;
+	uint64_t to;
+	pthread_t thread;
+
+	if (gup < 0)
+		SKIP("this kernel has no gup_test");
+	m = memory(0);
+	model = xmmap_anon(m.bytes);
+	buf = xmmap_anon(m.bytes);
+	pattern_fill(model, m.bytes, 3);
+	REQUIRE_OK(gmem_copy(m.fd, 0, missing, model, 0));
+	REQUIRE_OK(gmem_copy(m.fd, missing + ps, m.bytes - missing - ps, model + missing + ps, 0));
+	REQUIRE_OK(gmem_watch(m.fd, context, 0, m.bytes, GMEMFD_MODE_MISSING, 0, 0));
+	pinned = m;
+	pinned.fd = gup;
+	pin_row = row;
+	thread = thread_start(pin, &pinned);
+	if (row->flags & PIN_FAST) {
+		REQUIRE(gmem_event(context, &event, 10));
+		CHECK_EQ(event.offset, missing);
+		CHECK_EQ(!!(event.flags & GMEMFD_FAULT_WRITE), !!(row->flags & PIN_WRITE));
+		CHECK_OK(gmem_copy(m.fd, missing, ps, model + missing, 0));
+		CHECK_EQ((long)thread_join(thread), 0);
+	} else {
+		/* Under the mmap lock, which it is not to lose: it cannot wait, and gets nothing else either. */
+		CHECK_EQ((long)thread_join(thread), -1);
+		CHECK(!gmem_has_content(m.fd, missing));
+		CHECK_OK(gmem_copy(m.fd, missing, ps, model + missing, 0));
+		CHECK_EQ((long)pin(&pinned), 0);
+	}
+	/* What was pinned is the file's, and stays it. */
+	m.twin[missing] ^= 0xff;
+	model[missing] ^= 0xff;
+	memset(buf, 0, m.bytes);
+	to = (uintptr_t)buf;
+	CHECK_OK(ioctl(gup, PIN_LONGTERM_TEST_READ, &to));
+	CHECK(!memcmp(buf, model, m.bytes));
+	/* A page that is punched away is nobody's but the driver's. */
+	CHECK_OK(gmem_punch(m.fd, 0, m.bytes));
+	CHECK_OK(ioctl(gup, PIN_LONGTERM_TEST_READ, &to));
+	CHECK(!memcmp(buf, model, m.bytes));
+	CHECK_OK(ioctl(gup, PIN_LONGTERM_TEST_STOP));
+	CHECK_EQ(xgmem_stats(m.fd).allocated, 0);
+	REQUIRE_OK(close(gup));
+}
+
+/* And a large folio is not split meanwhile. */
+TEST(longterm_pin_of_a_large_folio)
+{
+	struct pin_longterm_test args = { .size = page_size(), .flags = PIN_WRITE };
+	int fd = xgmem(HPAGE_SIZE), gup = open(GUP_TEST, O_RDWR | O_CLOEXEC);
+	unsigned char *map = xmmap(NULL, HPAGE_SIZE, RW, MAP_SHARED, fd, 0);
+
+	if (gup < 0)
+		SKIP("this kernel has no gup_test");
+	REQUIRE_OK(gmem_zero(fd, 0, HPAGE_SIZE, 0));
+	REQUIRE_EQ(xgmem_stats(fd).huge, 1);
+	args.addr = (uintptr_t)map + 9 * page_size();
+	REQUIRE_OK(ioctl(gup, PIN_LONGTERM_TEST_START, &args));
+	CHECK_ERRNO(gmem_punch(fd, 0, page_size()), EBUSY);
+	REQUIRE_OK(ioctl(gup, PIN_LONGTERM_TEST_STOP));
+	CHECK_OK(gmem_punch(fd, 0, page_size()));
+	REQUIRE_OK(close(gup));
+}
+
 /* Runs fn(m) in a child until it is killed; returns it stopped at nothing. */
 static pid_t child_with(struct memory *m)
 {
