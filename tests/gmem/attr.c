@@ -193,18 +193,6 @@ TEST(outlives_its_creator)
 	CHECK_EQ(xgmem_stats(fd).allocated, 3 * ps);
 }
 
-static uint64_t fdinfo(int fd, const char *name)
-{
-	char path[64], key[64];
-	long long n;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	snprintf(key, sizeof(key), "gmemfd-%s:", name);
-	n = read_field(path, key);
-	tap_check(n >= 0, false, __FILE__, __LINE__, "fdinfo has %s", key);
-	return n;
-}
-
 TEST(fdinfo_agrees_with_stats)
 {
 	size_t ps = page_size();
@@ -229,7 +217,7 @@ TEST(fdinfo_agrees_with_stats)
 	CHECK_EQ(TOUCH_READ(map + 13 * ps), 0);
 	trap_read(&task, map + 3 * ps);
 	trap_event(context);
-	CHECK_EQ(fdinfo(fd, "waiters"), 1);
+	CHECK_EQ(gmem_fdinfo(fd, "waiters"), 1);
 	REQUIRE_OK(trap_copy(fd, 3 * ps, ps, 0));
 	trap_result(&task);
 	trap_read(&task, map + ps);
@@ -238,9 +226,9 @@ TEST(fdinfo_agrees_with_stats)
 
 	s = xgmem_stats(fd);
 	CHECK_EQ(s.waiters, 1);
-	CHECK_EQ(fdinfo(fd, "granule"), ps);
+	CHECK_EQ(gmem_fdinfo(fd, "granule"), ps);
 #define AGREE(name, field, value) do {			\
-	CHECK_EQ(fdinfo(fd, name), s.field);		\
+	CHECK_EQ(gmem_fdinfo(fd, name), s.field);		\
 	CHECK_EQ(s.field, value);			\
 } while (0)
 	AGREE("bytes", bytes, 16 * ps);
@@ -262,7 +250,7 @@ TEST(fdinfo_agrees_with_stats)
 	AGREE("continued", continued, ps);
 	AGREE("huge", huge, 0);
 	AGREE("wakes", wakes, 1);
-	CHECK_EQ(fdinfo(fd, "wait-ns"), s.wait_ns);
+	CHECK_EQ(gmem_fdinfo(fd, "wait-ns"), s.wait_ns);
 	CHECK(s.wait_ns > 0);
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	text = read_file(path);

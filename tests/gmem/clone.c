@@ -21,17 +21,6 @@ static int template(void)
 	return fd;
 }
 
-/* The physical page behind a mapped address: 0 if there is none. */
-static uint64_t pfn_of(const void *p)
-{
-	int fd = REQUIRE_FD(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-	uint64_t entry;
-
-	REQUIRE_EQ(pread(fd, &entry, 8, (uintptr_t)p / page_size() * 8), 8);
-	close(fd);
-	return entry >> 63 ? entry & ((1ull << 55) - 1) : 0;
-}
-
 TEST(shares_until_it_writes)
 {
 	size_t ps = page_size();

@@ -151,16 +151,6 @@ TEST(pressure)
 	CHECK(wait_for(!rmdir(dir), 10));
 }
 
-static uint64_t pfn_of(const void *p)
-{
-	int fd = REQUIRE_FD(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-	uint64_t entry;
-
-	REQUIRE_EQ(pread(fd, &entry, 8, (uintptr_t)p / page_size() * 8), 8);
-	close(fd);
-	return entry >> 63 ? entry & ((1ull << 55) - 1) : 0;
-}
-
 /* Taking a physical page out of use moves what is in it: a migration at a time and place of our choice. */
 TEST(migrated)
 {

@@ -146,6 +146,18 @@ struct gmemfd_stats xgmem_stats(int fd)
 	return stats;
 }
 
+uint64_t gmem_fdinfo(int fd, const char *key)
+{
+	char path[64], line[64];
+	long long n;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	snprintf(line, sizeof(line), "gmemfd-%s:", key);
+	n = read_field(path, line);
+	tap_check(n >= 0, true, __FILE__, __LINE__, "fdinfo has %s", line);
+	return n;
+}
+
 int gmem_copy(int fd, uint64_t offset, uint64_t len, const void *src, uint64_t flags)
 {
 	return range(fd, GMEMFD_COPY, (struct gmemfd_range){

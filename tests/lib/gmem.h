@@ -35,6 +35,8 @@ int gmem_attach(int fd, int context, uint64_t offset, uint64_t len);
 int gmem_policy(int fd, uint64_t offset, uint64_t len, uint32_t policy);
 int gmem_stats(int fd, struct gmemfd_stats *stats);
 struct gmemfd_stats xgmem_stats(int fd);
+/* The number that fdinfo has under "gmemfd-KEY:"; ends the case if there is none. */
+uint64_t gmem_fdinfo(int fd, const char *key);
 
 /* What the last range operation of this thread wrote to its field. */
 extern __thread int64_t gmem_done;

@@ -346,3 +346,13 @@ int ram_disk(int flags)
 	}
 	return REQUIRE_FD(open(path, flags | O_CLOEXEC));
 }
+
+uint64_t pfn_of(const void *p)
+{
+	int fd = REQUIRE_FD(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+	uint64_t entry;
+
+	REQUIRE_EQ(pread(fd, &entry, 8, (uintptr_t)p / page_size() * 8), 8);
+	close(fd);
+	return entry >> 63 ? entry & ((1ull << 55) - 1) : 0;
+}

@@ -189,6 +189,9 @@ void pattern_fill(void *buf, size_t len, uint64_t seed);
 bool pattern_is(const void *buf, size_t len, uint64_t seed);
 bool all_bytes_are(const void *buf, size_t len, unsigned char byte);
 
+/* The physical page that a mapped address has: 0 if there is none. */
+uint64_t pfn_of(const void *p);
+
 /*
  * Touch one byte and survive it: 0, or the signal that it raised (SIGSEGV, SIGBUS). Details of the last
  * touch of this thread are in touch_last.

@@ -385,37 +385,29 @@ TEST(readers_share_events)
 
 /* --- Descriptors of it ------------------------------------------------------------------------------- */
 
-static long long fdinfo(int fd, const char *key)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	return read_field(path, key);
-}
-
 TEST(fdinfo_tells_what_there_is)
 {
 	struct trap_rig rig = trap_rig(PAGES, 0, 0);
 	struct trap_task tasks[3];
 
-	CHECK_EQ(fdinfo(rig.context, "gmemfd-watches:"), 0);
+	CHECK_EQ(gmem_fdinfo(rig.context, "watches"), 0);
 	REQUIRE_OK(gmem_watch(rig.fd, rig.context, 0, rig.granule, MISSING, 0, 0));
 	REQUIRE_OK(gmem_watch(rig.fd, rig.context, rig.granule, 4 * rig.granule, MISSING, 0, 0));
-	CHECK_EQ(fdinfo(rig.context, "gmemfd-watches:"), 2);
-	CHECK_EQ(fdinfo(rig.context, "gmemfd-pending:"), 0);
-	CHECK_EQ(fdinfo(rig.context, "gmemfd-seen:"), 0);
+	CHECK_EQ(gmem_fdinfo(rig.context, "watches"), 2);
+	CHECK_EQ(gmem_fdinfo(rig.context, "pending"), 0);
+	CHECK_EQ(gmem_fdinfo(rig.context, "seen"), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(tasks); i++)
 		trap_read(&tasks[i], rig.map + i * rig.granule);
 	REQUIRE(trap_waiters(rig.fd, ARRAY_SIZE(tasks)));
-	CHECK_EQ(fdinfo(rig.context, "gmemfd-pending:"), 3);
+	CHECK_EQ(gmem_fdinfo(rig.context, "pending"), 3);
 	trap_event(rig.context);
-	CHECK_EQ(fdinfo(rig.context, "gmemfd-pending:"), 2);
-	CHECK_EQ(fdinfo(rig.context, "gmemfd-seen:"), 1);
+	CHECK_EQ(gmem_fdinfo(rig.context, "pending"), 2);
+	CHECK_EQ(gmem_fdinfo(rig.context, "seen"), 1);
 	CHECK_OK(trap_copy(rig.fd, 0, 3 * rig.granule, 0));
-	CHECK_EQ(fdinfo(rig.context, "gmemfd-pending:"), 0);
-	CHECK_EQ(fdinfo(rig.context, "gmemfd-seen:"), 0);
+	CHECK_EQ(gmem_fdinfo(rig.context, "pending"), 0);
+	CHECK_EQ(gmem_fdinfo(rig.context, "seen"), 0);
 	CHECK_OK(gmem_unwatch(rig.fd, 0, rig.granule));
-	CHECK_EQ(fdinfo(rig.context, "gmemfd-watches:"), 1);
+	CHECK_EQ(gmem_fdinfo(rig.context, "watches"), 1);
 	for (size_t i = 0; i < ARRAY_SIZE(tasks); i++)
 		trap_result(&tasks[i]);
 }

@@ -114,19 +114,11 @@ TEST(one_fault_is_traced_from_end_to_end)
 	CHECK_EQ(traced(ino, "gmem_punch", "first=5 last=6"), 1);
 }
 
-static long long fdinfo(int fd, const char *key)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	return read_field(path, key);
-}
-
 static const struct field {
 	const char *key;
 	size_t at;
 } fields[] = {
-#define FIELD(key, name) { "gmemfd-" key ":", offsetof(struct gmemfd_stats, name) }
+#define FIELD(key, name) { key, offsetof(struct gmemfd_stats, name) }
 	FIELD("bytes", bytes), FIELD("allocated", allocated), FIELD("poisoned", poisoned),
 	FIELD("punched", punched), FIELD("waiters", waiters), FIELD("watches", watches),
 	FIELD("orphans", orphans), FIELD("faults-zero", faults_zero), FIELD("faults-missing", faults_missing),
@@ -153,7 +145,7 @@ static void check_fdinfo(int fd)
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
 		uint64_t value = field_of(&stats, &fields[i]);
 
-		tap_check(fdinfo(fd, fields[i].key) == (long long)value, false, __FILE__, __LINE__,
+		tap_check(gmem_fdinfo(fd, fields[i].key) == value, false, __FILE__, __LINE__,
 			  "%s is %" PRIu64 " as in GMEMFD_STATS", fields[i].key, value);
 	}
 	n = snprintf(want, sizeof(want), "gmemfd-wait-log2:\t");
