@@ -386,6 +386,28 @@ TEST_LIMIT(many_slots, 120)
 	CHECK_EQ(nr_bindings(fd), 0);
 }
 
+/* To bind as many as KVM allows would take a minute of KVM's own time: the last of them does it. */
+TEST(last_slot)
+{
+	int fd = xgmem(2 * PAGE);
+	struct guest g;
+	uint32_t last;
+	long space;
+
+	guest_create(&g);
+	last = guest_has(&g, KVM_CAP_NR_MEMSLOTS) - 1;
+	REQUIRE(gmem_bind_set(fd, g.vm, last, GPA, 0, PAGE, 1, 0));
+	CHECK_EQ(only_binding(fd).slot, last);
+	space = address_space();
+	CHECK(!gmem_bind_set(fd, g.vm, last + 1, 2 * GPA, PAGE, PAGE, 2, 0));
+	CHECK_EQ(errno, EINVAL);
+	CHECK_EQ(address_space(), space);
+	CHECK_EQ(only_binding(fd).slot, last);
+	CHECK_OK(gmem_unbind(fd, g.vm, last, GMEMFD_BIND_SET));
+	CHECK_EQ(nr_bindings(fd), 0);
+	guest_destroy(&g);
+}
+
 /* --- At the same time ------------------------------------------------------------------------------ */
 
 #define ROUNDS 100
