@@ -318,7 +318,7 @@ static int gmem_allocate(struct gmem *gmem, loff_t pos, loff_t end)
 		done = gmem_provide(gmem, index, last, &zeros,
 				    GMEM_PUBLISH_ALLOCATE);
 		if (done == -EEXIST) {
-			next = gmem_store_next(gmem, index, false);
+			next = gmem_store_hole(gmem, index);
 			if (fatal_signal_pending(current))
 				return -EINTR;
 			index = round_down(next, gmem_granule_pages(gmem));
@@ -363,16 +363,23 @@ static long gmem_fallocate(struct file *file, int mode, loff_t offset,
 static loff_t gmem_llseek(struct file *file, loff_t offset, int whence)
 {
 	struct inode *inode = file_inode(file);
+	struct gmem *gmem = gmem_of(inode);
 	loff_t size = i_size_read(inode);
-	pgoff_t index;
+	pgoff_t index = offset >> PAGE_SHIFT;
 	loff_t found;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return generic_file_llseek_size(file, offset, whence, size, size);
 	if (offset < 0 || offset >= size)
 		return -ENXIO;
-	index = gmem_store_next(gmem_of(inode), offset >> PAGE_SHIFT,
-				whence == SEEK_DATA);
+	if (whence == SEEK_HOLE) {
+		index = gmem_store_hole(gmem, index);
+	} else {
+		if (down_read_killable(&inode->i_mapping->invalidate_lock))
+			return -EINTR;
+		index = gmem_store_data(gmem, index);
+		up_read(&inode->i_mapping->invalidate_lock);
+	}
 	if (fatal_signal_pending(current))
 		return -EINTR;
 	if (index >= size >> PAGE_SHIFT) {

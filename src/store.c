@@ -536,31 +536,53 @@ void gmem_store_remove(struct gmem *gmem, pgoff_t first, pgoff_t last)
 }
 
 /**
- * gmem_store_next - the next page with content, or without
- * @gmem: the file
+ * gmem_store_data - the next page with content
+ * @gmem: the file; its invalidate_lock is held, for a folio that is being split is
+ *        not in the page cache for a moment
  * @index: where to begin
- * @data: whether content is looked for
  *
- * Return: its index; the first behind the file for none; or a page where the
- * search stopped because the thread is being killed.
+ * Return: its index; the first behind the file for none.
  */
-pgoff_t gmem_store_next(struct gmem *gmem, pgoff_t index, bool data)
+pgoff_t gmem_store_data(struct gmem *gmem, pgoff_t index)
 {
 	struct address_space *mapping = gmem->inode.i_mapping;
 	pgoff_t end = i_size_read(&gmem->inode) >> PAGE_SHIFT;
 
-	if (data)
-		return xa_find(&mapping->i_pages, &index, end, XA_PRESENT) ?
-		       index : end;
+	gmem_assert_stable(gmem);
+	return xa_find(&mapping->i_pages, &index, end, XA_PRESENT) ? index : end;
+}
+
+/* Pages to look at without letting others have the lock. */
+#define GMEM_HOLE_BATCH	1024
+
+/**
+ * gmem_store_hole - the next page without content
+ * @gmem: the file; its invalidate_lock is not held
+ * @index: where to begin
+ *
+ * Takes the lock by itself, for the reason that gmem_store_data() has, and lets it
+ * go again and again, for there may be much content.
+ *
+ * Return: its index; the first behind the file for none; or a page where the
+ * search stopped because the thread is being killed.
+ */
+pgoff_t gmem_store_hole(struct gmem *gmem, pgoff_t index)
+{
+	struct address_space *mapping = gmem->inode.i_mapping;
+	pgoff_t end = i_size_read(&gmem->inode) >> PAGE_SHIFT;
+	pgoff_t stop;
+
 	/* page_cache_next_miss() takes page 0 for missing, always. */
-	while (index < end && xa_load(&mapping->i_pages, index)) {
-		index++;
-		if (index & 1023)
-			continue;
-		if (fatal_signal_pending(current))
+	do {
+		stop = min(end, index + GMEM_HOLE_BATCH);
+		if (fatal_signal_pending(current) ||
+		    down_read_killable(&mapping->invalidate_lock))
 			break;
+		while (index < stop && xa_load(&mapping->i_pages, index))
+			index++;
+		up_read(&mapping->invalidate_lock);
 		cond_resched();
-	}
+	} while (index == stop && index < end);
 	return min(index, end);
 }
 

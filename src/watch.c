@@ -195,7 +195,7 @@ static void gmem_watch_end(struct gmem_watch *watch)
 	if (!watch->map && watch->modes & GMEMFD_MODE_MINOR) {
 		/* Skips what is absent or open. */
 		while (index <= watch->last) {
-			index = gmem_store_next(gmem, index, true);
+			index = gmem_store_data(gmem, index);
 			if (index > watch->last)
 				break;
 			if (gmem_store_open(gmem, index, watch->last, &done))

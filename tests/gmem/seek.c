@@ -186,3 +186,46 @@ TEST(large_and_full)
 	/* If each piece cost as much as all before it, this would be 75 times as much again. */
 	CHECK(large < 8 * small * (much / few));
 }
+
+/*
+ * A page that is present is data, also while the large page that it lies in is made small: here by holes that are punched
+ * into large pages one after the other, a page at the end of each.
+ */
+#define LARGE 16
+
+struct seeker {
+	int fd;
+	bool stop;
+	unsigned long looks;
+	unsigned long lost;
+};
+
+static void *seek_on(void *arg)
+{
+	struct seeker *s = arg;
+
+	while (!__atomic_load_n(&s->stop, __ATOMIC_ACQUIRE)) {
+		for (off_t at = 0; at < (off_t)(LARGE * HPAGE_SIZE); at += HPAGE_SIZE) {
+			s->lost += lseek(s->fd, at, SEEK_DATA) != at;
+			s->lost += lseek(s->fd, at, SEEK_HOLE) < at + (off_t)(HPAGE_SIZE - page_size());
+		}
+		__atomic_add_fetch(&s->looks, 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+TEST(while_large_pages_are_split)
+{
+	struct seeker s = { .fd = xgmem(LARGE * HPAGE_SIZE) };
+	pthread_t thread;
+
+	REQUIRE_OK(gmem_zero(s.fd, 0, LARGE * HPAGE_SIZE, 0));
+	thread = thread_start(seek_on, &s);
+	REQUIRE(wait_for(__atomic_load_n(&s.looks, __ATOMIC_ACQUIRE), 10));
+	for (size_t i = 1; i <= LARGE; i++)
+		CHECK_OK(gmem_punch(s.fd, i * HPAGE_SIZE - page_size(), page_size()));
+	__atomic_store_n(&s.stop, true, __ATOMIC_RELEASE);
+	thread_join(thread);
+	CHECK_EQ(s.lost, 0);
+	CHECK_EQ(xgmem_stats(s.fd).allocated, LARGE * (HPAGE_SIZE - page_size()));
+}
