@@ -578,6 +578,7 @@ long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
 	struct gmem_map *map = gmem_map_of(vma);
 	unsigned long address = start, clear = start, stop;
 	unsigned int tries = 0;
+	enum gmem_state state;
 	vm_fault_t fault;
 	int err = 0;
 
@@ -590,8 +591,11 @@ long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
 			err = -EEXIST;
 			break;
 		}
-		if (gmem_store_state(gmem, linear_page_index(vma, address)) !=
-		    GMEM_PRESENT) {
+		/* Where a folio is being split there seems to be none without it. */
+		filemap_invalidate_lock_shared(vma->vm_file->f_mapping);
+		state = gmem_store_state(gmem, linear_page_index(vma, address));
+		filemap_invalidate_unlock_shared(vma->vm_file->f_mapping);
+		if (state != GMEM_PRESENT) {
 			err = -EFAULT;
 			break;
 		}
