@@ -264,11 +264,38 @@ static void gmem_folio_span(const struct vm_fault *vmf, pgoff_t index,
 }
 
 /*
- * Makes sure that mapping a page that need not trap maps none that must: the
- * kernel maps a large folio as a whole where it can, so it is split. But not
- * where some of it is mapped here: pages that were opened would be closed, and the
- * kernel maps a single page then. (Should the rest be zapped just now, it maps all:
- * they are seen without a word, but whole.)
+ * Whether mapping a page of a large folio would map pages that must trap: the kernel
+ * maps the folio as a whole where it can. But not where some of it is mapped here:
+ * pages that were opened would be closed, and the kernel maps a single page then.
+ * (Should the rest be zapped just now, it maps all: they are seen without a word,
+ * but whole.) The caller holds invalidate_lock.
+ */
+static bool gmem_folio_maps_traps(struct gmem_map *map,
+				  const struct vm_fault *vmf,
+				  struct folio *folio,
+				  const struct gmem_resolver *resolver)
+{
+	unsigned long nr = folio_nr_pages(folio);
+	pgoff_t first, last;
+
+	if (nr == 1)
+		return false;
+	gmem_folio_span(vmf, folio->index, nr, &first, &last);
+	/* Nor does the kernel where it reaches over an edge. */
+	if (last - first + 1 != nr ||
+	    round_down(first, PTRS_PER_PTE) != round_down(last, PTRS_PER_PTE))
+		return false;
+	if (!gmem_watch_minor(map, first, last) &&
+	    !gmem_map_poisoned(map, first, last))
+		return false;
+	if (resolver && resolver->first <= first && last <= resolver->last)
+		return false;
+	return gmem_map_clear(vmf->vma->vm_mm, first << PAGE_SHIFT,
+			      (last + 1) << PAGE_SHIFT) > last << PAGE_SHIFT;
+}
+
+/*
+ * Makes sure that mapping a page that need not trap maps none that must.
  *
  * Returns 0, and in @seen the folio as it was looked at, with a reference, or an
  * ERR_PTR(); or a VM_FAULT_* code.
@@ -276,44 +303,31 @@ static void gmem_folio_span(const struct vm_fault *vmf, pgoff_t index,
 static vm_fault_t gmem_fault_apart(struct gmem *gmem, struct gmem_map *map,
 				   struct vm_fault *vmf, struct folio **seen)
 {
+	struct gmem_resolver *resolver = gmem_watch_resolver(map);
 	struct address_space *mapping = gmem->inode.i_mapping;
-	struct gmem_resolver *resolver;
-	pgoff_t index, first, last;
 	struct folio *folio;
 	struct file *file;
-	unsigned long nr;
+	pgoff_t boundary;
 	bool apart;
 	int err;
 
+	/*
+	 * The lock first: who splits the folio holds it, and waits for references
+	 * to go, which one that waits for the lock would not.
+	 */
+	filemap_invalidate_lock_shared(mapping);
 	folio = filemap_get_folio(mapping, vmf->pgoff);
 	*seen = folio;
-	if (IS_ERR(folio))
-		return 0;
-	index = folio->index;
-	nr = folio_nr_pages(folio);
-	if (nr == 1)
-		return 0;
-
-	gmem_folio_span(vmf, index, nr, &first, &last);
-	/* Nor does the kernel where it reaches over an edge. */
-	if (last - first + 1 != nr ||
-	    round_down(first, PTRS_PER_PTE) != round_down(last, PTRS_PER_PTE))
-		return 0;
-	resolver = gmem_watch_resolver(map);
-	filemap_invalidate_lock_shared(mapping);
-	apart = gmem_watch_minor(map, first, last) ||
-		gmem_map_poisoned(map, first, last);
+	apart = !IS_ERR(folio) &&
+		gmem_folio_maps_traps(map, vmf, folio, resolver);
 	filemap_invalidate_unlock_shared(mapping);
-	if (resolver && resolver->first <= first && last <= resolver->last)
-		apart = false;
-	if (!apart || gmem_map_clear(vmf->vma->vm_mm, first << PAGE_SHIFT,
-				     (last + 1) << PAGE_SHIFT) <= last << PAGE_SHIFT)
+	if (!apart)
 		return 0;
 
+	boundary = vmf->pgoff == folio->index ? vmf->pgoff + 1 : vmf->pgoff;
 	folio_put(folio);
 	filemap_invalidate_lock(mapping);
-	err = gmem_store_split(gmem, vmf->pgoff == index ? index + 1 :
-							   vmf->pgoff);
+	err = gmem_store_split(gmem, boundary);
 	filemap_invalidate_unlock(mapping);
 	switch (err) {
 	case 0:

@@ -55,6 +55,8 @@ TEST(two_open_pages_of_a_large_page)
 	}
 	for (size_t i = 0; i < THREADS; i++) {
 		thread_join(threads[i]);
+		CHECK_EQ(o[i].done + o[i].mapped, LARGE);
+		CHECK_EQ(o[i].busy, 0);
 		CHECK_EQ(o[i].others, 0);
 	}
 }
