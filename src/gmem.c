@@ -63,7 +63,7 @@ static void gmem_evict_inode(struct inode *inode)
 	truncate_inode_pages_final(inode->i_mapping);
 	clear_inode(inode);
 	WARN_ON_ONCE(atomic_read(&gmem->nr_waiters));
-	xa_destroy(&gmem->poison);
+	gmem_store_end(gmem);
 	mem_cgroup_put(gmem->memcg);
 }
 

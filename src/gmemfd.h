@@ -369,6 +369,7 @@ bool gmem_store_poisoned(struct gmem *gmem, pgoff_t first, pgoff_t last);
 int gmem_store_split(struct gmem *gmem, pgoff_t boundary);
 void gmem_store_remove(struct gmem *gmem, pgoff_t first, pgoff_t last);
 int gmem_store_lose(struct gmem *gmem, struct folio *folio);
+void gmem_store_end(struct gmem *gmem);
 pgoff_t gmem_store_data(struct gmem *gmem, pgoff_t index);
 pgoff_t gmem_store_hole(struct gmem *gmem, pgoff_t index);
 

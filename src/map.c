@@ -141,8 +141,10 @@ void gmem_map_cure(struct gmem_map *map, pgoff_t first, pgoff_t last)
 	if (!gmem_map_poisoned(map, first, last))
 		return;
 	filemap_invalidate_lock(map->gmem->inode.i_mapping);
-	xa_for_each_range(&map->poison, i, entry, first, last)
+	xa_for_each_range(&map->poison, i, entry, first, last) {
 		xa_erase(&map->poison, i);
+		cond_resched();
+	}
 	filemap_invalidate_unlock(map->gmem->inode.i_mapping);
 }
 

@@ -188,8 +188,23 @@ static void gmem_store_cure(struct gmem *gmem, pgoff_t first, pgoff_t last)
 
 	if (xa_empty(&gmem->poison))
 		return;
-	xa_for_each_range(&gmem->poison, i, entry, first, last)
+	xa_for_each_range(&gmem->poison, i, entry, first, last) {
 		xa_erase(&gmem->poison, i);
+		cond_resched();
+	}
+}
+
+/**
+ * gmem_store_end - take all poison away; the pages have gone
+ * @gmem: the file, being evicted
+ *
+ * One by one: xa_destroy() would walk through all of it, which is as much as
+ * somebody cared to poison, with interrupts disabled.
+ */
+void gmem_store_end(struct gmem *gmem)
+{
+	gmem_store_cure(gmem, 0, ULONG_MAX);
+	xa_destroy(&gmem->poison);
 }
 
 static int gmem_store_add(struct gmem *gmem, struct folio *folio, pgoff_t index,

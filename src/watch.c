@@ -201,6 +201,7 @@ static void gmem_watch_end(struct gmem_watch *watch)
 			if (gmem_store_open(gmem, index, watch->last, &done))
 				done = index + 1;
 			index = done;
+			cond_resched();
 		}
 	}
 	gmem_trap_wake_watch(watch, watch->index, gmem_watch_last_index(watch));
@@ -593,8 +594,10 @@ void gmem_watch_unmapped(struct gmem_map *map, pgoff_t first, pgoff_t last)
 	mutex_lock(&gmem_watch_mutex);
 	filemap_invalidate_lock(map->gmem->inode.i_mapping);
 	gmem_watch_end_mapped(map, first, last, true);
-	xa_for_each_range(&map->poison, i, entry, first, last)
+	xa_for_each_range(&map->poison, i, entry, first, last) {
 		xa_erase(&map->poison, i);
+		cond_resched();
+	}
 	filemap_invalidate_unlock(map->gmem->inode.i_mapping);
 	mutex_unlock(&gmem_watch_mutex);
 }
