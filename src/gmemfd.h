@@ -254,6 +254,8 @@ struct gmem_notice {
  *            GMEM_UFFD_READY once UFFDIO_API was done
  * @user_only: for mapping scope: the kernel's own accesses fail
  * @watches: what it handles, under gmem_watch_mutex
+ * @gone: its last descriptor has closed, and its watches are being made orphans; under
+ *        gmem_watch_mutex
  * @lock: protects what follows
  * @pending: events that nobody has read, oldest first
  * @seen: events that were read
@@ -266,6 +268,7 @@ struct gmem_context {
 	u64 features;
 	bool user_only;
 	struct list_head watches;
+	bool gone;
 	spinlock_t lock; /* innermost: see the top */
 	struct list_head pending;
 	struct list_head seen;

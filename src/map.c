@@ -96,21 +96,20 @@ static void gmem_map_hang(struct gmem_map *map, struct vm_area_struct *vma)
 /* What this process has registered of a file; mmap_lock is held for writing. */
 static struct gmem_map *gmem_map_find(struct gmem *gmem, struct mm_struct *mm)
 {
-	struct gmem_map *map;
+	struct address_space *mapping = gmem->inode.i_mapping;
+	struct gmem_map *map, *found = NULL;
 
 	mmap_assert_write_locked(mm);
 	/* One of this process could not come or go now. */
 	if (list_empty_careful(&gmem->maps))
 		return NULL;
-	mutex_lock(&gmem_watch_mutex);
+	filemap_invalidate_lock_shared(mapping);
 	list_for_each_entry(map, &gmem->maps, node) {
-		if (map->mm == mm) {
-			mutex_unlock(&gmem_watch_mutex);
-			return map;
-		}
+		if (map->mm == mm)
+			found = map;
 	}
-	mutex_unlock(&gmem_watch_mutex);
-	return NULL;
+	filemap_invalidate_unlock_shared(mapping);
+	return found;
 }
 
 /**

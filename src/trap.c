@@ -345,34 +345,57 @@ void gmem_trap_wake_watch(struct gmem_watch *watch, pgoff_t first, pgoff_t last)
 	gmem_wake(watch->gmem, first, last, watch);
 }
 
-/*
- * Calls @fn for each waiter of a watch, under its bucket's lock. The caller holds
- * invalidate_lock exclusive, so none is added.
- */
-static void gmem_trap_each(struct gmem_watch *watch,
-			   void (*fn)(struct gmem_bucket *bucket,
-				      struct gmem_waiter *waiter,
-				      struct gmem_watch *tail),
-			   struct gmem_watch *tail)
+typedef void (*gmem_waiter_fn)(struct gmem_bucket *bucket,
+			       struct gmem_waiter *waiter,
+			       struct gmem_watch *tail);
+
+static void gmem_trap_each_in(struct gmem_bucket *bucket,
+			      struct gmem_watch *watch, pgoff_t first,
+			      pgoff_t last, gmem_waiter_fn fn,
+			      struct gmem_watch *tail)
 {
 	struct gmem_waiter *waiter;
-	unsigned long i;
 
-	lockdep_assert_held_write(&watch->gmem->inode.i_mapping->invalidate_lock);
-	if (!atomic_read(&watch->gmem->nr_waiters))
+	if (hlist_empty(&bucket->waiters))
 		return;
-	for (i = 0; i < gmem_nr_buckets(); i++) {
-		struct gmem_bucket *bucket = &gmem_buckets[i];
+	spin_lock(&bucket->lock);
+	hlist_for_each_entry(waiter, &bucket->waiters, hash) {
+		if (waiter->watch == watch && waiter->granule >= first &&
+		    waiter->granule <= last)
+			fn(bucket, waiter, tail);
+	}
+	spin_unlock(&bucket->lock);
+}
 
-		cond_resched();
-		if (hlist_empty(&bucket->waiters))
-			continue;
-		spin_lock(&bucket->lock);
-		hlist_for_each_entry(waiter, &bucket->waiters, hash) {
-			if (waiter->watch == watch)
-				fn(bucket, waiter, tail);
+/*
+ * Calls @fn once for each waiter of a watch in the range that @part watches, under
+ * its bucket's lock. The caller holds invalidate_lock exclusive, so none is added.
+ * As with gmem_wake() the shorter way is taken: through the range or the table.
+ */
+static void gmem_trap_each(struct gmem_watch *watch,
+			   const struct gmem_watch *part, gmem_waiter_fn fn,
+			   struct gmem_watch *tail)
+{
+	struct gmem *gmem = watch->gmem;
+	pgoff_t granule = gmem_granule_pages(gmem);
+	pgoff_t first = round_down(part->index, granule);
+	pgoff_t last = part->index + (part->last - part->first);
+	unsigned long i;
+	pgoff_t index;
+
+	lockdep_assert_held_write(&gmem->inode.i_mapping->invalidate_lock);
+	if (!atomic_read(&gmem->nr_waiters))
+		return;
+	if ((last - first) >> gmem->granule_order < gmem_nr_buckets()) {
+		for (index = first; index <= last; index += granule)
+			gmem_trap_each_in(gmem_bucket(gmem, index), watch,
+					  index, index, fn, tail);
+	} else {
+		for (i = 0; i < gmem_nr_buckets(); i++) {
+			gmem_trap_each_in(&gmem_buckets[i], watch, first, last,
+					  fn, tail);
+			cond_resched();
 		}
-		spin_unlock(&bucket->lock);
 	}
 }
 
@@ -387,8 +410,7 @@ static void gmem_waiter_hand_over(struct gmem_bucket *bucket,
 				  struct gmem_waiter *waiter,
 				  struct gmem_watch *tail)
 {
-	if (waiter->granule >= tail->index)
-		waiter->watch = tail;
+	waiter->watch = tail;
 }
 
 static void gmem_waiter_adopt(struct gmem_bucket *bucket,
@@ -410,7 +432,7 @@ static void gmem_waiter_adopt(struct gmem_bucket *bucket,
  */
 void gmem_trap_orphan(struct gmem_watch *watch)
 {
-	gmem_trap_each(watch, gmem_waiter_orphan, NULL);
+	gmem_trap_each(watch, watch, gmem_waiter_orphan, NULL);
 }
 
 /**
@@ -422,7 +444,7 @@ void gmem_trap_orphan(struct gmem_watch *watch)
  */
 void gmem_trap_hand_over(struct gmem_watch *watch, struct gmem_watch *tail)
 {
-	gmem_trap_each(watch, gmem_waiter_hand_over, tail);
+	gmem_trap_each(watch, tail, gmem_waiter_hand_over, tail);
 }
 
 /**
@@ -433,7 +455,7 @@ void gmem_trap_hand_over(struct gmem_watch *watch, struct gmem_watch *tail)
  */
 void gmem_trap_adopt(struct gmem_watch *watch)
 {
-	gmem_trap_each(watch, gmem_waiter_adopt, NULL);
+	gmem_trap_each(watch, watch, gmem_waiter_adopt, NULL);
 	wake_up_all(&watch->context->wqh);
 }
 

@@ -238,6 +238,29 @@ static int gmem_watch_cut(struct gmem_watch *watch, pgoff_t boundary, gfp_t gfp)
 	return 0;
 }
 
+/* The first from @watch on that lies in the range as a whole. */
+static struct gmem_watch *gmem_watch_whole(struct gmem_watch *watch,
+					   pgoff_t first, pgoff_t last)
+{
+	while (watch && (watch->first < first || watch->last > last))
+		watch = gmem_tree_iter_next(watch, first, last);
+	return watch;
+}
+
+static struct gmem_watch *gmem_watch_first_whole(struct gmem *gmem,
+						 pgoff_t first, pgoff_t last)
+{
+	return gmem_watch_whole(gmem_watch_first(gmem, first, last), first,
+				last);
+}
+
+static struct gmem_watch *gmem_watch_next_whole(struct gmem_watch *watch,
+						pgoff_t first, pgoff_t last)
+{
+	return gmem_watch_whole(gmem_tree_iter_next(watch, first, last), first,
+				last);
+}
+
 /**
  * gmem_watch_remove - end the watches of a range
  * @gmem: the file
@@ -260,15 +283,33 @@ int gmem_watch_remove(struct gmem *gmem, pgoff_t first, pgoff_t last)
 	if (!err)
 		err = gmem_watch_cut(gmem_watch_find(gmem, last + 1), last + 1,
 				     GFP_KERNEL_ACCOUNT);
-	while (!err) {
-		watch = gmem_watch_first(gmem, first, last);
+	/*
+	 * Nothing can fail any more, so others need not wait until all have ended.
+	 * What they make meanwhile is none of this, but if it lies behind.
+	 */
+	while (!err && first <= last) {
+		watch = gmem_watch_first_whole(gmem, first, last);
 		if (!watch)
 			break;
+		first = watch->last + 1;
 		gmem_watch_end(watch);
+		gmem_watch_unlock(gmem);
 		cond_resched();
+		mutex_lock(&gmem_watch_mutex);
+		filemap_invalidate_lock(gmem->inode.i_mapping);
 	}
 	gmem_watch_unlock(gmem);
 	return err;
+}
+
+/* Takes a watch away from a context that is gone. */
+static void gmem_watch_orphan(struct gmem_watch *watch)
+{
+	gmem_assert_watches_mine(watch->gmem);
+	gmem_trap_orphan(watch);
+	list_del(&watch->context_node);
+	watch->context = NULL;
+	watch->gmem->nr_orphans++;
 }
 
 /* An orphan does what its policy says. May free it. */
@@ -284,29 +325,6 @@ static void gmem_watch_obey(struct gmem_watch *watch)
 	case GMEMFD_POLICY_HOLD:
 		break;
 	}
-}
-
-/* The first from @watch on that lies in the range as a whole. */
-static struct gmem_watch *gmem_watch_whole(struct gmem_watch *watch,
-					   pgoff_t first, pgoff_t last)
-{
-	while (watch && (watch->first < first || watch->last > last))
-		watch = gmem_tree_iter_next(watch, first, last);
-	return watch;
-}
-
-static struct gmem_watch *gmem_watch_first_whole(struct gmem *gmem,
-						 pgoff_t first, pgoff_t last)
-{
-	return gmem_watch_whole(gmem_watch_first(gmem, first, last), first,
-				last);
-}
-
-static struct gmem_watch *gmem_watch_next_whole(struct gmem_watch *watch,
-						pgoff_t first, pgoff_t last)
-{
-	return gmem_watch_whole(gmem_tree_iter_next(watch, first, last), first,
-				last);
 }
 
 /**
@@ -344,6 +362,10 @@ int gmem_watch_attach(struct gmem *gmem, const struct gmemfd_attach *args)
 	err = -ENOENT;
 	watch = gmem_watch_first_whole(gmem, first, last);
 	for (; watch; watch = gmem_watch_next_whole(watch, first, last)) {
+		/* As if its context were through with its end. */
+		if (watch->context && watch->context->gone &&
+		    watch->policy != GMEMFD_POLICY_RELEASE)
+			gmem_watch_orphan(watch);
 		if (watch->context)
 			continue;
 		watch->context = context;
@@ -399,24 +421,28 @@ int gmem_watch_set_policy(struct gmem *gmem, const struct gmemfd_policy *args)
  * gmem_watch_context_gone - the last descriptor of a context has closed
  * @context: on return nothing points at it any more
  *
- * A file cannot go away meanwhile: it would need gmem_watch_mutex first.
+ * One watch at a time, for there may be many, and this mutex is everybody's. Who
+ * attaches meanwhile takes also those whose turn has not come: it is not to find
+ * half of them. A file cannot go away under the mutex, which it would need first.
  */
 void gmem_watch_context_gone(struct gmem_context *context)
 {
-	struct gmem_watch *watch, *next;
+	struct gmem_watch *watch;
+	struct gmem *gmem;
 
 	mutex_lock(&gmem_watch_mutex);
-	list_for_each_entry_safe(watch, next, &context->watches, context_node) {
-		struct gmem *gmem = watch->gmem;
-
+	context->gone = true;
+	while (!list_empty(&context->watches)) {
+		watch = list_first_entry(&context->watches, struct gmem_watch,
+					 context_node);
+		gmem = watch->gmem;
 		filemap_invalidate_lock(gmem->inode.i_mapping);
-		gmem_trap_orphan(watch);
-		list_del(&watch->context_node);
-		watch->context = NULL;
-		gmem->nr_orphans++;
+		gmem_watch_orphan(watch);
 		gmem_watch_obey(watch);
 		filemap_invalidate_unlock(gmem->inode.i_mapping);
+		mutex_unlock(&gmem_watch_mutex);
 		cond_resched();
+		mutex_lock(&gmem_watch_mutex);
 	}
 	mutex_unlock(&gmem_watch_mutex);
 }
