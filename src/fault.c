@@ -190,7 +190,10 @@ static vm_fault_t gmem_fault_wait(struct gmem *gmem, struct gmem_map *map,
 		/* It may have become something else: look again. */
 		if (err > 0 || err == -EEXIST || err == -EIO)
 			return 0;
-		return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+		if (err == -ENOMEM && !gmem_store_foreign(gmem))
+			return VM_FAULT_OOM;
+		gmem_count(gmem, GMEM_STAT_FAULTS_SIGBUS, 1);
+		return VM_FAULT_SIGBUS;
 	case GMEM_ACCESS_POISON:
 		gmem_count(gmem, GMEM_STAT_FAULTS_SIGBUS, 1);
 		return VM_FAULT_HWPOISON;

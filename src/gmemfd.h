@@ -355,6 +355,7 @@ enum gmem_state {
 
 enum gmem_state gmem_store_state(struct gmem *gmem, pgoff_t index);
 struct folio *gmem_store_lock(struct gmem *gmem, pgoff_t index, bool closed);
+bool gmem_store_foreign(const struct gmem *gmem);
 struct folio *gmem_store_alloc(struct gmem *gmem, unsigned int order, bool fault);
 struct folio **gmem_store_alloc_granule(struct gmem *gmem, unsigned long nr,
 					bool fault);

@@ -164,6 +164,24 @@ static gfp_t gmem_gfp(unsigned int order, bool fault)
 }
 
 /**
+ * gmem_store_foreign - whether the pages are charged to others than who makes them
+ * @gmem: the file
+ *
+ * Then a limit that is met there must not call the OOM killer: it would find only
+ * those who did nothing, or nobody, and the access would be tried again for ever.
+ *
+ * Return: whether the current thread's memory cgroup is not the file's.
+ */
+bool gmem_store_foreign(const struct gmem *gmem)
+{
+	struct mem_cgroup *mine = get_mem_cgroup_from_mm(current->mm);
+	bool foreign = mine != gmem->memcg;
+
+	mem_cgroup_put(mine);
+	return foreign;
+}
+
+/**
  * gmem_store_alloc - take memory for a file
  * @gmem: the file
  * @order: of the folio
@@ -249,6 +267,7 @@ static int gmem_store_add(struct gmem *gmem, struct folio *folio, pgoff_t index,
 int gmem_store_insert(struct gmem *gmem, struct folio *folio, pgoff_t index,
 		      bool closed, bool fault)
 {
+	fault = fault && !gmem_store_foreign(gmem);
 	return gmem_store_add(gmem, folio, index, closed, true,
 			      gmem_gfp(folio_order(folio), fault));
 }
@@ -275,6 +294,7 @@ int gmem_store_insert_granule(struct gmem *gmem, struct folio **folios,
 	int err;
 
 	gmem_assert_exclusive(gmem);
+	fault = fault && !gmem_store_foreign(gmem);
 	/* Closed until all are in: no lock keeps readers from present pages. */
 	for (i = 0; i < nr; i++) {
 		err = gmem_store_add(gmem, folios[i], index + i, true, false,

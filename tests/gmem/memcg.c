@@ -226,6 +226,45 @@ TEST(limit_of_a_huge_file)
 	close(fd);
 }
 
+/* Who only touches is told by SIGBUS, if the group is not its own: whom could the OOM killer take there? */
+static const struct toucher {
+	const char *label;
+	uint64_t flags;
+} touchers[] = { { "pages", 0 }, { "granules", GMEMFD_CREATE_HUGE } };
+
+TEST_EACH(limit_met_by_touching, struct toucher, touchers)
+{
+	struct group g = group("touched");
+	size_t len = 16 * MIB, max = 8 * MIB, step = row->flags ? HPAGE_SIZE : page_size(), done = 0;
+	int fds[2], fd;
+	unsigned char *map;
+
+	set_max(&g, max);
+	fd = file_from(&g, len, row->flags);
+	map = xmmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	while (done < len && !TOUCH_WRITE(map + done, 1))
+		done += step;
+	CHECK_EQ(touch_last.sig, SIGBUS);
+	CHECK_EQ(touch_last.code, BUS_ADRERR);
+	CHECK(done >= max / 2);
+	CHECK(done <= max);
+	CHECK_EQ(xgmem_stats(fd).allocated, done);
+	CHECK_EQ(TOUCH_READ(map + done), SIGBUS);
+	/* The kernel that touches it for somebody says so. */
+	REQUIRE_OK(pipe2(fds, O_CLOEXEC));
+	REQUIRE_EQ(write(fds[1], "x", 1), 1);
+	CHECK_ERRNO(read(fds[0], map + done, 1), EFAULT);
+	CHECK(nobody_was_killed(&g));
+	CHECK_EQ(read_field(file_of(&g, "memory.events"), "oom "), 0);
+	/* With room again it goes on. */
+	set_max(&g, 4 * len);
+	CHECK_EQ(TOUCH_WRITE(map + done, 2), 0);
+	CHECK_EQ(map[done], 2);
+	munmap(map, len);
+	close(fd);
+	remove_group(&g);
+}
+
 /* Splitting a large page in a group at its limit needs no more than it gives back. */
 TEST(punch_at_the_limit)
 {

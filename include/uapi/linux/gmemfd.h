@@ -123,7 +123,10 @@ struct gmemfd_info {
 
 #define GMEMFD_INFO	_IOWR(GMEMFD_IOC, 0x00, struct gmemfd_info)
 
-/* Pages are charged to the memory cgroup of the file's creator. */
+/*
+ * Pages are charged to the memory cgroup of the file's creator. Where that is at its
+ * limit, a process of another one that touches an absent page gets SIGBUS.
+ */
 #define GMEMFD_FEATURE_MEMCG		(1ULL << 0)
 /* Faults on gmem mappings may run under the per-VMA lock. */
 #define GMEMFD_FEATURE_VMA_LOCK		(1ULL << 1)
