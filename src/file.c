@@ -11,6 +11,7 @@
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/splice.h>
+#include <linux/uaccess.h>
 #include <linux/uio.h>
 
 #include "gmemfd.h"
@@ -19,7 +20,8 @@
 /*
  * Copies out of one page, up to its end. Byte by byte also where the
  * destination is a pipe: a pipe of older kernels would keep the page itself, and see
- * what is written to it later.
+ * what is written to it later. Without page faults, for the destination may trap, and
+ * whoever resolves that may have to split the folio.
  */
 static size_t gmem_copy_out(struct folio *folio, size_t off, size_t len,
 			    struct iov_iter *to)
@@ -27,9 +29,17 @@ static size_t gmem_copy_out(struct folio *folio, size_t off, size_t len,
 	char *from = kmap_local_folio(folio, off);
 	size_t got;
 
+	pagefault_disable();
 	got = copy_to_iter(from, min(len, PAGE_SIZE - offset_in_page(off)), to);
+	pagefault_enable();
 	kunmap_local(from);
 	return got;
+}
+
+/* Whether a destination that took nothing may take something at the next try. */
+static bool gmem_read_fault_in(struct iov_iter *to, size_t len)
+{
+	return user_backed_iter(to) && fault_in_iov_iter_writeable(to, len) < len;
 }
 
 /*
@@ -83,6 +93,7 @@ static ssize_t gmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 				   size - iocb->ki_pos,
 				   (loff_t)(PAGE_SIZE - off));
 		struct folio *folio = filemap_get_folio(mapping, index);
+		bool full = false;
 		size_t got = 0;
 
 		if (fatal_signal_pending(current)) {
@@ -95,8 +106,7 @@ static ssize_t gmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 					err = -EIO;
 				else
 					got = gmem_copy_out(folio, off, want, to);
-				if (!err && got < want)
-					err = -EFAULT;
+				full = !err && !got;
 			}
 		} else {
 			/* Who resolves this may have to split the folio. */
@@ -112,6 +122,8 @@ static ssize_t gmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		}
 		if (!IS_ERR(folio))
 			folio_put(folio);
+		if (full && !gmem_read_fault_in(to, want))
+			err = -EFAULT;
 		iocb->ki_pos += got;
 		done += got;
 		cond_resched();

@@ -471,3 +471,41 @@ TEST(punched_page_traps_again)
 	CHECK_OK(gmem_zero(rig.fd, 0, rig.granule, 0));
 	CHECK_EQ(trap_result(&task), 0);
 }
+
+struct read_args {
+	int fd;
+	void *to;
+	size_t len;
+};
+
+static long read_start(void *arg)
+{
+	struct read_args *a = arg;
+
+	return pread(a->fd, a->to, a->len, 0);
+}
+
+/* A read that waits for its destination keeps nobody from the large page that it reads from. */
+TEST(read_into_a_page_that_traps)
+{
+	struct trap_rig rig = trap_rig(PAGES, MISSING, 0);
+	int fd = xgmem(HPAGE_SIZE);
+	unsigned char *src = xmmap_anon(HPAGE_SIZE);
+	struct read_args args = { fd, rig.map + rig.granule + 5, 2 * rig.granule };
+	struct trap_task task;
+
+	pattern_fill(src, HPAGE_SIZE, 3);
+	REQUIRE_OK(gmem_copy(fd, 0, HPAGE_SIZE, src, 0));
+	trap_start(&task, read_start, &args);
+	CHECK_EQ(trap_event(rig.context).offset, rig.granule);
+	REQUIRE(trap_waiters(rig.fd, 1));
+	CHECK_OK(gmem_punch(fd, HPAGE_SIZE / 2, page_size()));
+	for (size_t i = 1; i < 4; i++) {
+		if (i > 1)
+			CHECK_EQ(trap_event(rig.context).offset, i * rig.granule);
+		CHECK_OK(trap_copy(rig.fd, i * rig.granule, rig.granule, 0));
+	}
+	CHECK_EQ(trap_result(&task), args.len);
+	CHECK(!memcmp(args.to, src, args.len));
+	CHECK(trap_quiet(rig.context));
+}
