@@ -297,6 +297,9 @@ static bool gmem_folio_maps_traps(struct gmem_map *map,
 			      (last + 1) << PAGE_SHIFT) > last << PAGE_SHIFT;
 }
 
+/* Ticks between two looks at a folio that has to be split, and is in use. */
+#define GMEM_FAULT_PAUSE	(HZ / 50 + 1)
+
 /*
  * Makes sure that mapping a page that need not trap maps none that must.
  *
@@ -308,6 +311,7 @@ static vm_fault_t gmem_fault_apart(struct gmem *gmem, struct gmem_map *map,
 {
 	struct gmem_resolver *resolver = gmem_watch_resolver(map);
 	struct address_space *mapping = gmem->inode.i_mapping;
+	unsigned int tries = 0;
 	struct folio *folio;
 	struct file *file;
 	pgoff_t boundary;
@@ -329,14 +333,19 @@ static vm_fault_t gmem_fault_apart(struct gmem *gmem, struct gmem_map *map,
 
 	boundary = vmf->pgoff == folio->index ? vmf->pgoff + 1 : vmf->pgoff;
 	folio_put(folio);
-	filemap_invalidate_lock(mapping);
-	err = gmem_store_split(gmem, boundary);
-	filemap_invalidate_unlock(mapping);
+	do {
+		filemap_invalidate_lock(mapping);
+		err = gmem_store_split(gmem, boundary);
+		filemap_invalidate_unlock(mapping);
+	} while (!gmem_fault_may_wait(vmf) && gmem_store_busy(err, &tries));
 	switch (err) {
 	case 0:
 		return VM_FAULT_NOPAGE;
 	case -EBUSY:
-		/* Whoever uses it may be done when the fault comes again. */
+		/*
+		 * Whoever uses it may be done when the fault comes again; which
+		 * it does at once, and for as long as it takes.
+		 */
 		if (resolver)
 			resolver->busy = true;
 		if (!gmem_fault_may_wait(vmf))
@@ -345,6 +354,7 @@ static vm_fault_t gmem_fault_apart(struct gmem *gmem, struct gmem_map *map,
 			return VM_FAULT_RETRY;
 		file = get_file(vmf->vma->vm_file);
 		release_fault_lock(vmf);
+		schedule_timeout_killable(GMEM_FAULT_PAUSE);
 		fput(file);
 		return VM_FAULT_RETRY;
 	case -ENOMEM:

@@ -284,8 +284,9 @@ static int gmem_punch(struct gmem *gmem, loff_t pos, loff_t end)
 	loff_t granule = (loff_t)gmem_granule_pages(gmem) << PAGE_SHIFT;
 	loff_t start = round_up(pos, granule);
 	loff_t stop = round_down(end, granule);
+	unsigned int tries = 0;
 	pgoff_t first, last;
-	int err = 0;
+	int err;
 
 	if (start >= stop) {
 		gmem_zero_edge(gmem, pos, end);
@@ -294,21 +295,23 @@ static int gmem_punch(struct gmem *gmem, loff_t pos, loff_t end)
 	first = start >> PAGE_SHIFT;
 	last = (stop >> PAGE_SHIFT) - 1;
 
-	if (down_write_killable(&mapping->invalidate_lock))
-		return -EINTR;
-	err = gmem_store_split(gmem, first);
-	if (!err)
-		err = gmem_store_split(gmem, last + 1);
-	/* Before the pages go, so that nobody traps on one unannounced. */
-	if (!err)
-		err = gmem_watch_punch(gmem, first, last);
-	if (!err) {
-		gmem_store_remove(gmem, first, last);
-		/* Who waited for a closed page waits for an absent one now. */
-		gmem_trap_wake(gmem, first, last);
-		trace_gmem_punch(gmem, first, last);
-	}
-	filemap_invalidate_unlock(mapping);
+	do {
+		if (down_write_killable(&mapping->invalidate_lock))
+			return -EINTR;
+		err = gmem_store_split(gmem, first);
+		if (!err)
+			err = gmem_store_split(gmem, last + 1);
+		/* Before the pages go, so that nobody traps on one unannounced. */
+		if (!err)
+			err = gmem_watch_punch(gmem, first, last);
+		if (!err) {
+			gmem_store_remove(gmem, first, last);
+			/* Who waited for a closed page waits for an absent one now. */
+			gmem_trap_wake(gmem, first, last);
+			trace_gmem_punch(gmem, first, last);
+		}
+		filemap_invalidate_unlock(mapping);
+	} while (gmem_store_busy(err, &tries));
 	if (err)
 		return err;
 	gmem_zero_edge(gmem, pos, start);

@@ -371,6 +371,7 @@ bool gmem_store_present(struct gmem *gmem, pgoff_t index);
 bool gmem_store_broken(struct folio *folio);
 bool gmem_store_poisoned(struct gmem *gmem, pgoff_t first, pgoff_t last);
 int gmem_store_split(struct gmem *gmem, pgoff_t boundary);
+bool gmem_store_busy(int err, unsigned int *tries);
 void gmem_store_remove(struct gmem *gmem, pgoff_t first, pgoff_t last);
 int gmem_store_lose(struct gmem *gmem, struct folio *folio);
 void gmem_store_end(struct gmem *gmem);

@@ -298,6 +298,7 @@ static long gmem_resolve_continue(struct gmem *gmem, pgoff_t first,
 				  pgoff_t last, u64 flags)
 {
 	struct address_space *mapping = gmem->inode.i_mapping;
+	unsigned int tries = 0;
 	pgoff_t index = first;
 	int err = 0;
 
@@ -315,6 +316,8 @@ static long gmem_resolve_continue(struct gmem *gmem, pgoff_t first,
 			if (!err)
 				err = gmem_store_split(gmem, last + 1);
 			filemap_invalidate_unlock(mapping);
+			if (gmem_store_busy(err, &tries))
+				err = 0;
 		}
 		cond_resched();
 	}

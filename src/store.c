@@ -419,8 +419,13 @@ void gmem_store_put_granule(struct folio **folios, unsigned long nr)
 	gmem_put_folios(folios, nr);
 }
 
-/* How often, a tick apart, to look for the last user of a folio to go. */
-#define GMEM_SPLIT_TRIES	25
+/*
+ * How often, a tick apart, to look for the last user of a folio to go: with the lock
+ * held and the folio unmapped, so that it gets no new ones; and after others have
+ * had the lock.
+ */
+#define GMEM_SPLIT_TRIES	2
+#define GMEM_BUSY_TRIES		12
 
 /*
  * Makes sure that nobody but the page cache and the caller uses @folio and
@@ -457,7 +462,7 @@ static int gmem_store_isolate(struct gmem *gmem, struct folio *folio,
 			return 0;
 		}
 		err = -EBUSY;
-		if (try++ == GMEM_SPLIT_TRIES)
+		if (try++ == GMEM_SPLIT_TRIES || folio_maybe_dma_pinned(folio))
 			break;
 		err = -EINTR;
 		if (fatal_signal_pending(current))
@@ -488,6 +493,15 @@ static int gmem_store_split_folio(struct gmem *gmem, struct folio *folio)
 	bool closed;
 	int err;
 
+	/*
+	 * A device may have it for as long as its driver likes: that is not waited
+	 * for, nor is the folio unmapped for nothing. A pin that comes after this
+	 * look is a reference too many.
+	 */
+	if (folio_maybe_dma_pinned(folio)) {
+		folio_put(folio);
+		return -EBUSY;
+	}
 	small = gmem_store_alloc_granule(gmem, nr, false);
 	if (!small) {
 		folio_put(folio);
@@ -548,6 +562,24 @@ int gmem_store_split(struct gmem *gmem, pgoff_t boundary)
 		err = gmem_store_split_folio(gmem, folio);
 	} while (err == -EAGAIN);
 	return err;
+}
+
+/**
+ * gmem_store_busy - let whoever uses a folio that is to be split come to an end
+ * @err: what gmem_store_split() said
+ * @tries: how often; 0 at first
+ *
+ * The caller holds no invalidate_lock, so that nobody who has to do with other
+ * pages waits along.
+ *
+ * Return: whether to try again.
+ */
+bool gmem_store_busy(int err, unsigned int *tries)
+{
+	if (err != -EBUSY || (*tries)++ == GMEM_BUSY_TRIES)
+		return false;
+	schedule_timeout_killable(1);
+	return !fatal_signal_pending(current);
 }
 
 /**

@@ -273,21 +273,28 @@ static struct gmem_watch *gmem_watch_next_whole(struct gmem_watch *watch,
 int gmem_watch_remove(struct gmem *gmem, pgoff_t first, pgoff_t last)
 {
 	struct gmem_watch *watch;
+	unsigned int tries = 0;
 	int err;
 
-	err = gmem_watch_lock(gmem);
+	do {
+		err = gmem_watch_lock(gmem);
+		if (err)
+			return err;
+		err = gmem_watch_cut(gmem_watch_find(gmem, first), first,
+				     GFP_KERNEL_ACCOUNT);
+		if (!err)
+			err = gmem_watch_cut(gmem_watch_find(gmem, last + 1),
+					     last + 1, GFP_KERNEL_ACCOUNT);
+		if (err)
+			gmem_watch_unlock(gmem);
+	} while (gmem_store_busy(err, &tries));
 	if (err)
 		return err;
-	err = gmem_watch_cut(gmem_watch_find(gmem, first), first,
-			     GFP_KERNEL_ACCOUNT);
-	if (!err)
-		err = gmem_watch_cut(gmem_watch_find(gmem, last + 1), last + 1,
-				     GFP_KERNEL_ACCOUNT);
 	/*
 	 * Nothing can fail any more, so others need not wait until all have ended.
 	 * What they make meanwhile is none of this, but if it lies behind.
 	 */
-	while (!err && first <= last) {
+	while (first <= last) {
 		watch = gmem_watch_first_whole(gmem, first, last);
 		if (!watch)
 			break;
@@ -299,7 +306,7 @@ int gmem_watch_remove(struct gmem *gmem, pgoff_t first, pgoff_t last)
 		filemap_invalidate_lock(gmem->inode.i_mapping);
 	}
 	gmem_watch_unlock(gmem);
-	return err;
+	return 0;
 }
 
 /* Takes a watch away from a context that is gone. */

@@ -4,10 +4,12 @@
  * futexes, and what becomes of a page that is punched while somebody holds it.
  */
 #include "gmem.h"
+#include "peer.h"
 #include "uring.h"
 
 #include <linux/futex.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -128,6 +130,63 @@ TEST(punched_while_pinned)
 	CHECK_EQ(pread(file, buf, ps, 0), ps);
 	CHECK(all_bytes_are(buf, ps, 6));
 	uring_exit(&u);
+}
+
+/* A mapping of a file of one large page, where it can be mapped as one. */
+static unsigned char *map_large(int fd)
+{
+	unsigned char *at = xmmap(NULL, 2 * HPAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	at = (unsigned char *)(((uintptr_t)at + HPAGE_SIZE - 1) & ~(HPAGE_SIZE - 1));
+	return xmmap(at, HPAGE_SIZE, RW, MAP_SHARED | MAP_FIXED, fd, 0);
+}
+
+static long minor_faults(void)
+{
+	struct rusage usage;
+
+	REQUIRE_OK(getrusage(RUSAGE_SELF, &usage));
+	return usage.ru_minflt;
+}
+
+/*
+ * A process that traps on half of a large page, and touches the other half, needs it split. As long as a device has it
+ * that process waits, but those who have it mapped are not disturbed.
+ */
+TEST(fault_that_has_to_split_what_is_pinned)
+{
+	size_t ps = page_size();
+	int fd = xgmem(HPAGE_SIZE);
+	unsigned char *src = xmmap_anon(HPAGE_SIZE), *map;
+	struct uring u;
+	long before;
+	pid_t pid;
+
+	pattern_fill(src, HPAGE_SIZE, 6);
+	REQUIRE_OK(gmem_copy(fd, 0, HPAGE_SIZE, src, 0));
+	map = map_large(fd);
+	uring_init(&u);
+	register_or_skip(&u, map + 5 * ps, ps);
+	pid = REQUIRE_OK(fork());
+	if (!pid) {
+		unsigned char *mine = map_large(fd);
+
+		xuffd_register(xuffd_gmem(0), mine + HPAGE_SIZE / 2, HPAGE_SIZE / 2, UFFDIO_REGISTER_MODE_MINOR);
+		_exit(mine[3 * ps] != src[3 * ps]);
+	}
+	REQUIRE(wait_for(task_state(pid) == 'D', 10));
+	for (size_t i = 0; i < HPAGE_SIZE; i += ps)
+		CHECK_EQ(map[i], src[i]);
+	before = minor_faults();
+	for (int i = 0; i < 30; i++) {
+		CHECK_EQ(map[5 * ps], src[5 * ps]);
+		sleep_seconds(0.01);
+	}
+	CHECK_EQ(minor_faults(), before);
+	CHECK(task_state(pid) == 'D' || task_state(pid) == 'R');
+	CHECK_OK(uring_unregister_buffers(&u));
+	uring_exit(&u);
+	CHECK_EQ(child_wait(pid, 10), 0);
 }
 
 TEST(vmsplice_shares_the_page)
