@@ -198,8 +198,10 @@ static int gmem_context_release(struct inode *inode, struct file *file)
 	gmem_watch_context_gone(context);
 	WARN_ON_ONCE(!list_empty(&context->pending));
 	WARN_ON_ONCE(!list_empty(&context->seen));
-	list_for_each_entry_safe(notice, next, &context->notices, node)
+	list_for_each_entry_safe(notice, next, &context->notices, node) {
 		kfree(notice);
+		cond_resched();
+	}
 	if (context->mm)
 		mmdrop(context->mm);
 	kfree(context);

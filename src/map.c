@@ -45,15 +45,22 @@ static void gmem_vma_close(struct vm_area_struct *vma)
 	kfree(map);
 }
 
-/* A granule that is registered is not to be cut: no resolve would fit a part. */
+/*
+ * A granule that is registered is not to be cut: no resolve would fit a part. And
+ * what is cut can be unmapped piece by piece, with a notice for each that cannot
+ * fail any more: so not where the handler has left too many unread.
+ */
 static int gmem_vma_may_split(struct vm_area_struct *vma, unsigned long address)
 {
 	struct gmem *gmem = gmem_of(file_inode(vma->vm_file));
+	struct gmem_map *map = gmem_map_of(vma);
 
-	if (gmem_map_of(vma) && !IS_ALIGNED(linear_page_index(vma, address),
-					    gmem_granule_pages(gmem)))
+	if (!map)
+		return 0;
+	if (!IS_ALIGNED(linear_page_index(vma, address),
+			gmem_granule_pages(gmem)))
 		return -EINVAL;
-	return 0;
+	return gmem_watch_may_cut(map, address >> PAGE_SHIFT) ? 0 : -ENOMEM;
 }
 
 static const struct vm_operations_struct gmem_vm_ops = {
