@@ -195,8 +195,9 @@ static struct file *gmem_file(const struct gmemfd_create *args)
 	/* As with a device: who touches memory sets no time. */
 	inode->i_flags |= S_NOATIME | S_NOCMTIME;
 	/*
-	 * Open for writing, as open() would have it: the kernel collapses small
-	 * folios of files that are not, whatever their state.
+	 * Open for writing, as open() would have it: of files that are not kernels
+	 * collapse small folios, whatever their state. Newer ones do so with all
+	 * files, but leave alone inodes that alloc_anon_inode() has made.
 	 */
 	atomic_inc(&inode->i_writecount);
 	inode->i_op = &gmem_inode_ops;
