@@ -277,6 +277,31 @@ static void gmem_zero_edge(struct gmem *gmem, loff_t pos, loff_t end)
 	filemap_invalidate_unlock_shared(gmem->inode.i_mapping);
 }
 
+/* Whether somebody is to provide a page. */
+static bool gmem_is_missed(struct gmem *gmem, pgoff_t index)
+{
+	struct gmem_watch *watch = gmem_watch_find(gmem, index);
+
+	return watch && watch->modes & GMEMFD_MODE_MISSING &&
+	       gmem_store_state(gmem, index) == GMEM_ABSENT;
+}
+
+/*
+ * Whether a hole would cover a part of a granule that is yet to be provided. There
+ * is nothing to zero in it, and nothing that would keep the bytes zero when it is.
+ */
+static bool gmem_punch_partial(struct gmem *gmem, loff_t pos, loff_t end)
+{
+	loff_t mask = (gmem_granule_pages(gmem) << PAGE_SHIFT) - 1;
+	bool partial;
+
+	filemap_invalidate_lock_shared(gmem->inode.i_mapping);
+	partial = (pos & mask && gmem_is_missed(gmem, pos >> PAGE_SHIFT)) ||
+		  (end & mask && gmem_is_missed(gmem, end >> PAGE_SHIFT));
+	filemap_invalidate_unlock_shared(gmem->inode.i_mapping);
+	return partial;
+}
+
 /* Takes whole granules away and zeroes the rest, as for any file. */
 static int gmem_punch(struct gmem *gmem, loff_t pos, loff_t end)
 {
@@ -288,6 +313,8 @@ static int gmem_punch(struct gmem *gmem, loff_t pos, loff_t end)
 	pgoff_t first, last;
 	int err;
 
+	if (gmem_punch_partial(gmem, pos, end))
+		return -EINVAL;
 	if (start >= stop) {
 		gmem_zero_edge(gmem, pos, end);
 		return 0;

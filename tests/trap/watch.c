@@ -302,3 +302,44 @@ TEST(file_goes_while_watched)
 	CHECK_EQ(trap_probe(next.fd, 0, rig.context, &event), TRAP_WAITS);
 	CHECK_EQ(event.cookie, 3);
 }
+
+/*
+ * A hole over a part of what is yet to come is refused, for nothing would remember it when it comes; and with it the whole
+ * of the hole, also where it could be made.
+ */
+static const struct edge {
+	const char *label;
+	uint64_t flags;
+} edges[] = { { "page", 0 }, { "granule", GMEMFD_CREATE_HUGE } };
+
+TEST_EACH(hole_over_a_part_of_what_is_missing, struct edge, edges)
+{
+	struct trap_rig rig = trap_rig(6, 0, row->flags);
+	size_t g = rig.granule;
+
+	/* Content in 1, 2 and 4; 3 and 5 trap, and 0 is a hole. */
+	REQUIRE_OK(gmem_watch(rig.fd, rig.context, g, 5 * g, GMEMFD_MODE_MISSING, 0, 0));
+	REQUIRE_OK(trap_copy(rig.fd, g, 2 * g, 0));
+	REQUIRE_OK(trap_copy(rig.fd, 4 * g, g, 0));
+	CHECK_ERRNO(gmem_punch(rig.fd, 3 * g, 1), EINVAL);
+	CHECK_ERRNO(gmem_punch(rig.fd, 4 * g - 1, 1), EINVAL);
+	CHECK_ERRNO(gmem_punch(rig.fd, 3 * g + 100, 100), EINVAL);
+	CHECK_ERRNO(gmem_punch(rig.fd, g, 2 * g + 1), EINVAL);
+	CHECK_ERRNO(gmem_punch(rig.fd, 4 * g - 100, g + 100), EINVAL);
+	CHECK_ERRNO(gmem_punch(rig.fd, g - 100, 5 * g), EINVAL);
+	CHECK_EQ(xgmem_stats(rig.fd).punched, 0);
+	CHECK(pattern_is(rig.map + g, g, g));
+	CHECK(pattern_is(rig.map + 4 * g, g, 4 * g));
+	/* What has content is zeroed, a hole is one, and whole ones can be punched. */
+	CHECK_OK(gmem_punch(rig.fd, 0, 100));
+	CHECK_OK(gmem_punch(rig.fd, g - 100, 200));
+	CHECK(all_bytes_are(rig.map + g, 100, 0));
+	CHECK_OK(gmem_punch(rig.fd, 3 * g, g + 100));
+	CHECK(all_bytes_are(rig.map + 4 * g, 100, 0));
+	CHECK_OK(gmem_punch(rig.fd, 3 * g, 3 * g));
+	CHECK_EQ(xgmem_stats(rig.fd).punched, g);
+	/* Once nobody is to provide it, it is zeros. */
+	CHECK_OK(gmem_unwatch(rig.fd, 3 * g, g));
+	CHECK_OK(gmem_punch(rig.fd, 3 * g + 100, 100));
+	CHECK(trap_quiet(rig.context));
+}

@@ -71,6 +71,12 @@
  *
  * Ranges are multiples of the granule of the file: the page size, or 2 MiB
  * with GMEMFD_CREATE_HUGE. Faults are reported by granules too.
+ *
+ * write(2) and fallocate(2) take any range, and do what they do with any file to
+ * the bytes of granules that have content. But a part of a granule cannot be
+ * written while it is absent, nor can it be punched while it is absent under a watch
+ * with GMEMFD_MODE_MISSING: what the handler provides later would stand there. Both
+ * fail with EINVAL, and a hole then changes nothing.
  */
 #define GMEMFD_HUGE_SIZE	(1ULL << 21)
 
