@@ -659,43 +659,69 @@ void gmem_watch_unmapped(struct gmem_map *map, pgoff_t first, pgoff_t last)
 	mutex_unlock(&gmem_watch_mutex);
 }
 
+/* The part of a range of the file, by address, whose removal a handler is told. */
+static bool gmem_watch_told(const struct gmem_watch *watch, pgoff_t *first,
+			    pgoff_t *last)
+{
+	if (!(watch->context->features & UFFD_FEATURE_EVENT_REMOVE))
+		return false;
+	*first = max(*first, watch->index);
+	*last = min(*last, gmem_watch_last_index(watch));
+	if (*first > *last)
+		return false;
+	*first += watch->first - watch->index;
+	*last += watch->first - watch->index;
+	return true;
+}
+
+static int gmem_watch_punch_map(struct gmem_map *map, pgoff_t first,
+				pgoff_t last, bool tell)
+{
+	struct gmem_watch *watch = gmem_watch_mapped(map, 0, ULONG_MAX);
+	pgoff_t from, to;
+
+	for (; watch; watch = gmem_tree_iter_next(watch, 0, ULONG_MAX)) {
+		cond_resched();
+		from = first;
+		to = last;
+		if (!gmem_watch_told(watch, &from, &to))
+			continue;
+		if (tell)
+			gmem_context_notify(watch->context, UFFD_EVENT_REMOVE,
+					    from << PAGE_SHIFT,
+					    (to + 1) << PAGE_SHIFT,
+					    GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
+		else if (READ_ONCE(watch->context->nr_notices) >=
+			 GMEM_MAX_NOTICES)
+			return -EAGAIN;
+	}
+	return 0;
+}
+
 /**
  * gmem_watch_punch - tell handlers that pages are about to go away
  * @gmem: the file; its invalidate_lock is held exclusive
  * @first: first page
  * @last: last page
  *
- * Return: 0; -ENOMEM; -EAGAIN when a handler does not read.
+ * All of them or none: nobody is to hear of pages that stay. So first it is seen that
+ * each has room for one, and then they are told without a limit, a notice for each
+ * watch of the file at most.
+ *
+ * Return: 0; -EAGAIN when a handler does not read.
  */
 int gmem_watch_punch(struct gmem *gmem, pgoff_t first, pgoff_t last)
 {
-	struct gmem_watch *watch;
 	struct gmem_map *map;
-	pgoff_t from, to;
 	int err;
 
 	lockdep_assert_held_write(&gmem->inode.i_mapping->invalidate_lock);
 	list_for_each_entry(map, &gmem->maps, node) {
-		watch = gmem_watch_mapped(map, 0, ULONG_MAX);
-		for (; watch; watch = gmem_tree_iter_next(watch, 0, ULONG_MAX)) {
-			if (!(watch->context->features &
-			      UFFD_FEATURE_EVENT_REMOVE))
-				continue;
-			cond_resched();
-			from = max(first, watch->index);
-			to = min(last, gmem_watch_last_index(watch));
-			if (from > to)
-				continue;
-			from += watch->first - watch->index;
-			to += watch->first - watch->index;
-			err = gmem_context_notify(watch->context,
-						  UFFD_EVENT_REMOVE,
-						  from << PAGE_SHIFT,
-						  (to + 1) << PAGE_SHIFT,
-						  GFP_KERNEL_ACCOUNT);
-			if (err)
-				return err;
-		}
+		err = gmem_watch_punch_map(map, first, last, false);
+		if (err)
+			return err;
 	}
+	list_for_each_entry(map, &gmem->maps, node)
+		gmem_watch_punch_map(map, first, last, true);
 	return 0;
 }
