@@ -53,10 +53,15 @@ static int gmem_read_wait(struct gmem *gmem, pgoff_t index, bool nowait)
 		.index = index,
 		.flags = GMEMFD_FAULT_KERNEL,
 	};
+	/*
+	 * A kernel thread (a loop device's) cannot be killed, and has no process
+	 * here whose end it could go by.
+	 */
+	bool able = !nowait && !(current->flags & PF_KTHREAD);
 	struct gmem_waiter waiter;
 	int err;
 
-	switch (gmem_watch_access(&touch, nowait ? NULL : &waiter)) {
+	switch (gmem_watch_access(&touch, able ? &waiter : NULL)) {
 	case GMEM_ACCESS_AGAIN:
 	case GMEM_ACCESS_MAPPED:
 		return 0;
@@ -70,8 +75,8 @@ static int gmem_read_wait(struct gmem *gmem, pgoff_t index, bool nowait)
 	case GMEM_ACCESS_EXIT:
 		break;
 	}
-	if (nowait)
-		return -EAGAIN;
+	if (!able)
+		return nowait ? -EAGAIN : -EIO;
 	err = gmem_trap_sleep(&waiter, TASK_INTERRUPTIBLE, NULL, NULL);
 	gmem_trap_leave(&waiter);
 	return err ? -ERESTARTSYS : 0;
