@@ -248,11 +248,62 @@ TEST(exception_reaches_its_handler)
 	memory[CODE + 1] = 0x0f;	/* ud2 */
 	memory[CODE + 2] = 0x0b;
 	memcpy(memory + HANDLER, handles_exception, GUEST_CODE_SIZE(handles_exception));
-	guest_build_descriptors(memory + DESCRIPTORS);
+	guest_build_descriptors(memory + DESCRIPTORS, DESCRIPTORS);
 	guest_set_gate(memory + DESCRIPTORS, UD_VECTOR, HANDLER);
 	guest_long_mode(&g, 0, TABLES, CODE, STACK);
 	guest_use_descriptors(&g, 0, DESCRIPTORS);
 	check_port(guest_run(&g, 0), CODE + 1);
+	guest_destroy(&g);
+}
+
+/* What a guest does wrong is told: by the CPU's vector, with its error code, and with what the guest had. */
+static const struct fault_row {
+	const char *label;
+	unsigned char code[4];
+	uint64_t rdi, vector, error, cr2;
+} faults[] = {
+	{ "breakpoint", { 0xcc }, 0, 3, 0, 0 },
+	{ "ud2", { 0x0f, 0x0b }, 0, 6, 0, 0 },
+	/* movl (%rdi), %eax: not a canonical address; not mapped */
+	{ "protection", { 0x8b, 0x07 }, 1ul << 63, 13, 0, 0 },
+	{ "page_fault", { 0x8b, 0x07 }, 1ul << 38, 14, 0, 1ul << 38 },
+	/* movl %eax, (%rdi) */
+	{ "page_fault.write", { 0x89, 0x07 }, 1ul << 38, 14, 2, 1ul << 38 },
+};
+
+TEST_EACH(exception_is_told, struct fault_row, faults)
+{
+	struct guest g;
+	unsigned char *memory = make(&g, 1);
+	struct guest_exception x;
+	struct kvm_regs regs;
+
+	memory[CODE] = 0x90;	/* nop */
+	memcpy(memory + CODE + 1, row->code, sizeof(row->code));
+	guest_build_descriptors(memory + DESCRIPTORS, DESCRIPTORS);
+	guest_long_mode(&g, 0, TABLES, CODE, STACK);
+	guest_use_descriptors(&g, 0, DESCRIPTORS);
+	regs = guest_get_regs(&g, 0);
+	regs.rdi = row->rdi;
+	regs.rax = 0x1234;
+	regs.rdx = 0x5678;
+	guest_set_regs(&g, 0, &regs);
+	for (int i = 0; i < 2; i++) {
+		const struct guest_exit *e = guest_run(&g, 0);
+
+		CHECK_EQ((uint32_t)e->value, row->vector);
+		REQUIRE(guest_exception(e, &x));
+		CHECK_EQ(x.vector, row->vector);
+		CHECK_EQ(x.error, row->error);
+		CHECK_EQ(x.rip, CODE + 1 + (row->vector == 3));
+		CHECK_EQ(x.cr2, row->cr2);
+		CHECK_EQ(x.rsp, STACK);
+		CHECK_EQ(x.rax, 0x1234);
+		CHECK_EQ(x.rdx, 0x5678);
+		/* But for RF, which a CPU may set. */
+		CHECK_EQ(x.rflags & ~(1ul << 16), 2);
+		CHECK_EQ(guest_get_regs(&g, 0).rdi, row->rdi);
+	}
 	guest_destroy(&g);
 }
 
@@ -275,7 +326,7 @@ TEST_EACH(interrupt_reaches_its_handler, struct vcpus_row, vcpus)
 	REQUIRE(leaf.ecx & X2APIC_BIT);
 	memcpy(memory + CODE, is_interrupted, GUEST_CODE_SIZE(is_interrupted));
 	memcpy(memory + HANDLER, handles_interrupt, GUEST_CODE_SIZE(handles_interrupt));
-	guest_build_descriptors(memory + DESCRIPTORS);
+	guest_build_descriptors(memory + DESCRIPTORS, DESCRIPTORS);
 	guest_set_gate(memory + DESCRIPTORS, VECTOR, HANDLER);
 	guest_long_mode(&g, row->nr, TABLES, CODE, STACK);
 	guest_use_descriptors(&g, row->nr, DESCRIPTORS);

@@ -45,7 +45,7 @@
 #define BOUND_RELEASE (1u << 5)
 
 struct bound {
-	struct guest g;
+	struct guest g;		/* exceptions that the test has no handler for are told: see guest_exception() */
 	unsigned int options;
 	int slot;
 	int fd;
@@ -77,7 +77,8 @@ struct gmemfd_event bound_fault(struct bound *b, int vcpu);
 struct gmemfd_event bound_event(struct bound *b);
 bool bound_quiet(struct bound *b);
 
-/* A vCPU came back with a write of this value to BOUND_PORT. */
+/* A vCPU came back with a write of this value to BOUND_PORT; if it did not, bound_says() tells all there is to know. */
+bool bound_said(const struct guest_exit *e, uint32_t value);
 void bound_says(const struct guest_exit *e, uint32_t value);
 /* Runs a vCPU in this thread, which provides what it comes back for, until it has something else to say. */
 const struct guest_exit *bound_run(struct bound *b, int vcpu, unsigned int *exits);

@@ -279,14 +279,50 @@ void guest_build_small_tables(void *buf, uint64_t gpa)
 	}
 }
 
+/* In the page of the GDT, which has room. */
+#define EXCEPTIONS (4096 + 0x100)
+#define EXCEPTION_BYTES 16
+
+/*
+ * An entry for each vector, of EXCEPTION_BYTES; bits are those that come with an error code. What came is told in
+ * registers that no guest of ours uses: its stack may be one that traps, or be gone.
+ */
+GUEST_CODE(exceptions, ".code64",
+	   "	.set vector, 0\n"
+	   "	.rept 32\n"
+	   "	.if 0x60227d00 >> vector & 1 == 0\n"
+	   "	pushq $0\n"
+	   "	.endif\n"
+	   "	pushq $vector\n"
+	   "	jmp 1f\n"
+	   "	.set vector, vector + 1\n"
+	   "	.org exceptions + 16 * vector, 0xcc\n"
+	   "	.endr\n"
+	   "1:	popq %r8\n"
+	   "	popq %r9\n"
+	   "	popq %r10\n"
+	   "	movq %cr2, %r11\n"
+	   "	movq 8(%rsp), %r12\n"
+	   "	movq 16(%rsp), %r13\n"
+	   "	movq %rax, %r14\n"
+	   "	movq %rdx, %r15\n"
+	   "	movl %r8d, %eax\n"
+	   "	movw $0x11, %dx\n"
+	   "2:	outl %eax, %dx\n"
+	   "	jmp 2b");
+
 /* Code at 8 and data at 16, as guest_long_mode() has them. */
-void guest_build_descriptors(void *buf)
+void guest_build_descriptors(void *buf, uint64_t gpa)
 {
 	uint64_t *gdt = (uint64_t *)((char *)buf + 4096);
 
 	memset(buf, 0, GUEST_DESCRIPTORS_SIZE);
 	gdt[1] = 0x00af9b000000ffff;
 	gdt[2] = 0x00cf93000000ffff;
+	REQUIRE(EXCEPTIONS + GUEST_CODE_SIZE(exceptions) <= GUEST_DESCRIPTORS_SIZE);
+	memcpy((char *)buf + EXCEPTIONS, exceptions, GUEST_CODE_SIZE(exceptions));
+	for (int vector = 0; vector < GUEST_EXCEPTIONS; vector++)
+		guest_set_gate(buf, vector, gpa + EXCEPTIONS + vector * EXCEPTION_BYTES);
 }
 
 void guest_set_gate(void *buf, int vector, uint64_t rip)
@@ -364,6 +400,8 @@ const struct guest_exit *guest_run(struct guest *g, int vcpu)
 	struct kvm_run *run = v->run;
 
 	memset(e, 0, sizeof(*e));
+	e->guest = g;
+	e->vcpu = vcpu;
 	if (ioctl(vcpu_fd(g, vcpu), KVM_RUN, 0) < 0)
 		e->err = errno;
 	e->exit = e->err && e->err != EFAULT ? -1 : (int)run->exit_reason;
@@ -422,6 +460,63 @@ void guest_start(struct guest *g, int vcpu)
 const struct guest_exit *guest_join(struct guest *g, int vcpu, double seconds)
 {
 	return thread_join_for(g->vcpus[vcpu].thread, seconds) ? &g->vcpus[vcpu].last : NULL;
+}
+
+bool guest_exception(const struct guest_exit *e, struct guest_exception *x)
+{
+	struct kvm_regs regs;
+
+	if (e->exit != KVM_EXIT_IO || e->port != GUEST_EXCEPTION_PORT)
+		return false;
+	regs = guest_get_regs(e->guest, e->vcpu);
+	*x = (struct guest_exception){
+		.vector = regs.r8, .error = regs.r9, .rip = regs.r10, .cr2 = regs.r11,
+		.rflags = regs.r12, .rsp = regs.r13, .rax = regs.r14, .rdx = regs.r15,
+	};
+	return true;
+}
+
+/* Names of figures in debugfs; not every kernel has all of them. */
+static void tell_stats(struct guest *g)
+{
+	static const char *const names[] = {
+		"exits", "io_exits", "mmio_exits", "signal_exits", "irq_injections", "nmi_injections",
+		"insn_emulation", "insn_emulation_fail", "pf_taken", "pf_fixed", "pf_emulate", "pf_spurious",
+	};
+	char line[512] = "";
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		size_t at = strlen(line);
+
+		snprintf(line + at, sizeof(line) - at, " %s %lld", names[i], guest_stat(g, names[i]));
+	}
+	tap_diag("KVM counts, of all vCPUs:%s", line);
+}
+
+void guest_tell(const struct guest_exit *e)
+{
+	struct kvm_regs r = guest_get_regs(e->guest, e->vcpu);
+	struct guest_exception x;
+	struct kvm_sregs s;
+
+	tap_diag("vCPU %d came back: errno %d, exit %d, port 0x%x, value 0x%lx, gpa 0x%lx", e->vcpu, e->err, e->exit,
+		 e->port, e->value, e->gpa);
+	if (guest_exception(e, &x))
+		tap_diag("exception %llu: error code %llx rip %llx cr2 %llx rflags %llx rsp %llx rax %llx rdx %llx", x.vector,
+			 x.error, x.rip, x.cr2, x.rflags, x.rsp, x.rax, x.rdx);
+	/*
+	 * After a shutdown that the CPU reported KVM has reset the vCPU: rip is 0xfff0, cs 0xf000. One that KVM came to
+	 * by itself leaves them as they were.
+	 */
+	tap_diag("rip %llx rflags %llx rsp %llx rbp %llx", r.rip, r.rflags, r.rsp, r.rbp);
+	tap_diag("rax %llx rbx %llx rcx %llx rdx %llx rsi %llx rdi %llx", r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi);
+	REQUIRE_OK(ioctl(vcpu_fd(e->guest, e->vcpu), KVM_GET_SREGS, &s));
+	tap_diag("cs %x ss %x idt %llx+%x gdt %llx+%x", s.cs.selector, s.ss.selector, s.idt.base, s.idt.limit, s.gdt.base,
+		 s.gdt.limit);
+	tap_diag("cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx", s.cr0, s.cr2, s.cr3, s.cr4, s.efer);
+	tell_stats(e->guest);
+	if (e->guest->tell)
+		e->guest->tell(e->guest);
 }
 
 long long guest_stat(struct guest *g, const char *name)

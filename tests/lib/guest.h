@@ -29,6 +29,8 @@
 
 /* Why KVM_RUN came back. */
 struct guest_exit {
+	struct guest *guest;	/* and which vCPU's */
+	int vcpu;
 	int err;		/* errno of KVM_RUN: 0, EINTR, EFAULT, ... */
 	int exit;		/* KVM_EXIT_*, also set where err is EFAULT; -1 if err is another */
 	uint16_t port;		/* KVM_EXIT_IO */
@@ -54,6 +56,7 @@ struct guest {
 	struct guest_vcpu vcpus[GUEST_MAX_VCPUS];
 	struct kvm_userspace_memory_region slots[GUEST_MAX_SLOTS];
 	int nr_slots;
+	void (*tell)(struct guest *g);	/* for guest_tell(): what the owner of the memory has to add; may be NULL */
 };
 
 void guest_create(struct guest *g);
@@ -112,18 +115,34 @@ void guest_build_tables(void *buf, uint64_t gpa);
 #define GUEST_SMALL_TABLES_SIZE (5 * 4096)
 void guest_build_small_tables(void *buf, uint64_t gpa);
 
-/* Start in 64-bit mode, ring 0, with these tables. No IDT: any exception is KVM_EXIT_SHUTDOWN. */
+/*
+ * Start in 64-bit mode, ring 0, with these tables. No IDT: any exception is KVM_EXIT_SHUTDOWN, until
+ * guest_use_descriptors() is called.
+ */
 void guest_long_mode(struct guest *g, int vcpu, uint64_t tables_gpa, uint64_t rip, uint64_t rsp);
 
 /*
  * For exceptions and interrupts in 64-bit mode: a page with the IDT and one with the GDT, written to a buffer of
- * GUEST_DESCRIPTORS_SIZE. guest_set_gate() names the handler of a vector in such a buffer; guest_use_descriptors()
- * makes a vCPU in 64-bit mode use what it will see at gpa.
+ * GUEST_DESCRIPTORS_SIZE that the guest will see at gpa. guest_set_gate() names the handler of a vector in such a
+ * buffer; guest_use_descriptors() makes a vCPU in 64-bit mode use what it will see at gpa.
+ *
+ * An exception that has no handler of the test's writes its vector to GUEST_EXCEPTION_PORT, again and again;
+ * guest_exception() is what there is to know of it then.
  */
 #define GUEST_DESCRIPTORS_SIZE (2 * 4096)
-void guest_build_descriptors(void *buf);
+#define GUEST_EXCEPTIONS 32
+#define GUEST_EXCEPTION_PORT 0x11
+void guest_build_descriptors(void *buf, uint64_t gpa);
 void guest_set_gate(void *buf, int vector, uint64_t rip);
 void guest_use_descriptors(struct guest *g, int vcpu, uint64_t gpa);
+
+/* What the vCPU had when it happened; the other registers are as they were. */
+struct guest_exception {
+	__u64 vector, error, rip, cr2, rflags, rsp, rax, rdx;
+};
+
+/* False if it came back for something else. */
+bool guest_exception(const struct guest_exit *e, struct guest_exception *x);
 
 /*
  * Turns the local APIC of a vCPU on, with registers as MSRs (x2APIC), and lets the vCPU take interrupts; sends it one.
@@ -145,6 +164,9 @@ void guest_answer(struct guest *g, int vcpu, uint64_t value);
 /* The same in a thread of its own; join within so many seconds (times TEST_SLOW), NULL if it still runs. */
 void guest_start(struct guest *g, int vcpu);
 const struct guest_exit *guest_join(struct guest *g, int vcpu, double seconds);
+
+/* For an exit that was not expected: all there is to know of it, in the output of the case. */
+void guest_tell(const struct guest_exit *e);
 
 /* A figure of the VM's directory in debugfs (pages_2m, pages_4k, ...); -1 if this kernel has none of that name. */
 long long guest_stat(struct guest *g, const char *name);

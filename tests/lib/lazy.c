@@ -304,7 +304,7 @@ void lazy_image(struct lazy *m, const unsigned char *code, size_t len)
 {
 	memcpy(m->image + LAZY_CODE, code, len);
 	guest_build_small_tables(m->image + LAZY_TABLES, LAZY_TABLES);
-	guest_build_descriptors(m->image + LAZY_DESCRIPTORS);
+	guest_build_descriptors(m->image + LAZY_DESCRIPTORS, LAZY_DESCRIPTORS);
 }
 
 void lazy_vm_on(struct lazy_vm *vm, int vcpus)
@@ -343,6 +343,8 @@ void lazy_regs(struct lazy_vm *vm, int vcpu, uint64_t rdi, uint64_t rsi, uint64_
 void lazy_said(const struct guest_exit *e, uint32_t value)
 {
 	REQUIRE(e);
+	if (e->err || e->exit != KVM_EXIT_IO || e->port != LAZY_PORT || (uint32_t)e->value != value)
+		guest_tell(e);
 	CHECK_EQ(e->err, 0);
 	REQUIRE_EQ(e->exit, KVM_EXIT_IO);
 	CHECK_EQ(e->port, LAZY_PORT);
