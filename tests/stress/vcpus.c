@@ -48,6 +48,7 @@ struct stress {
 	atomic_ulong punched;
 	atomic_ulong exits;
 	atomic_ulong served;
+	atomic_ulong kvms;	/* events of KVM's own, for a vCPU; it emulates nothing here */
 };
 
 struct worker {
@@ -78,6 +79,8 @@ static void *serve(void *arg)
 
 	while (!s->served_all)
 		if (gmem_event(s->b.context, &event, 0.01)) {
+			if ((event.flags & (GMEMFD_FAULT_VCPU | GMEMFD_FAULT_GUEST)) == GMEMFD_FAULT_VCPU)
+				s->kvms++;
 			provide(s, &event);
 			s->served++;
 		}
@@ -127,6 +130,7 @@ static void *work(void *arg)
 
 	while (!s->stop) {
 		uint32_t sum = 0, first = state;
+		const struct guest_exit *e;
 		struct kvm_regs regs;
 
 		bound_regs(&s->b, w->vcpu, BOUND_GPA + SHARED, BOUND_GPA + OWN + w->vcpu * PAGE, ROUNDS_EACH, 0);
@@ -135,7 +139,10 @@ static void *work(void *arg)
 		guest_set_regs(&s->b.g, w->vcpu, &regs);
 		for (int i = 0; i < ROUNDS_EACH; i++)
 			sum += bound_word(&s->b, SHARED + next(&state) % SHARED_PAGES * PAGE);
-		bound_says(run(s, w->vcpu), sum);
+		e = run(s, w->vcpu);
+		if (!bound_said(e, sum))
+			tap_diag("vCPU %d, round %u, from %u: 0x%x was expected", w->vcpu, w->rounds, first, sum);
+		bound_says(e, sum);
 		w->counted += ROUNDS_EACH;
 		w->rounds++;
 	}
@@ -157,6 +164,7 @@ TEST_EACH_LIMIT(vcpus_and_holes, struct stress_row, stresses, 60)
 {
 	struct stress s = { .minor = row->minor };
 	struct worker workers[VCPUS];
+	struct gmemfd_stats stats;
 	pthread_t threads[VCPUS + 2];
 
 	bound_make(&s.b, VCPUS, BOUND_CODE_OF(works), row->options | BOUND_EXIT);
@@ -194,7 +202,11 @@ TEST_EACH_LIMIT(vcpus_and_holes, struct stress_row, stresses, 60)
 	CHECK(s.punched > 0);
 	tap_diag("%lu exits, %lu served by the handler, %lu punched, %u+%u+%u rounds", s.exits, s.served, s.punched,
 		 workers[0].rounds, workers[1].rounds, workers[2].rounds);
-	CHECK_EQ(xgmem_stats(s.b.fd).waiters, 0);
-	CHECK_EQ(xgmem_stats(s.b.fd).faults_zero, 0);
+	CHECK_EQ(s.kvms, 0);
+	stats = xgmem_stats(s.b.fd);
+	CHECK_EQ(stats.waiters, 0);
+	CHECK_EQ(stats.faults_zero, 0);
+	/* KVM of some kernels looks once more whether a page that it was refused is poisoned. */
+	CHECK(stats.faults_sigbus <= stats.vcpu_exits);
 	guest_destroy(&s.b.g);
 }
