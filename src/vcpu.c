@@ -226,6 +226,9 @@ void gmem_kvm_probed(struct gmem_touch *touch, bool exits)
 	vm = gmem_vm_find(vcpu->kvm);
 	asked = vm ? xa_load(&vm->vcpus, vcpu->vcpu_idx) : NULL;
 	if (asked) {
+		/* It is not to be taken for this one, with which it would agree. */
+		if (!exits)
+			WRITE_ONCE(asked->pending, 0);
 		asked->exits = vcpu->stat.exits;
 		asked->queued = vcpu->async_pf.queued;
 		WRITE_ONCE(asked->probed, touch->address & PAGE_MASK);

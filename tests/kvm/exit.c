@@ -291,6 +291,53 @@ TEST(old_fault_is_not_told_again)
 	bound_end(&b);
 }
 
+static const struct probe_row {
+	const char *label;
+	unsigned int options;
+} probes[] = {
+	{ "waits", 0 },
+	{ "halts", BOUND_IRQCHIP },
+};
+
+/*
+ * The page that was asked for traps again while the vCPU waits for another one, for which it does not come back: a
+ * signal brings it back, and there is nothing to tell.
+ */
+TEST_EACH(old_fault_is_not_told_of_a_wait, struct probe_row, probes)
+{
+	struct sigaction sa = { .sa_handler = nothing };
+	const struct guest_exit *e;
+	struct bound b;
+
+	REQUIRE_OK(sigaction(SIGUSR1, &sa, NULL));
+	bound_make(&b, 1, BOUND_CODE_OF(sums), row->options | BOUND_EXIT);
+	bound_ready(&b, (uint64_t[]){ A, B }, 2);
+	REQUIRE_OK(gmem_unwatch(b.fd, OFFSET(B), PAGE));
+	REQUIRE_OK(gmem_watch(b.fd, b.context, OFFSET(B), PAGE, GMEMFD_MODE_MISSING, BOUND_COOKIE, 0));
+	bound_regs(&b, 0, GPA(A), 0, 2, 0);
+	exits(&b, 0);
+	bound_fault(&b, 0);
+	CHECK_OK(bound_provide(&b, A));
+	guest_start(&b.g, 0);
+	REQUIRE_EQ(bound_event(&b).offset, OFFSET(B));
+	bound_again(&b, A);
+	REQUIRE_EQ(pthread_kill(b.g.vcpus[0].thread, SIGUSR1), 0);
+	e = guest_join(&b.g, 0, 0.5);
+	if (e) {
+		CHECK_EQ(e->err, EINTR);
+		CHECK_ERRNO(ask(&b, 0), ENOENT);
+	}
+	CHECK_OK(bound_provide(&b, A));
+	CHECK_OK(bound_provide(&b, B));
+	if (!e) {
+		e = guest_join(&b.g, 0, 10);
+		guest_destroy(&b.g);
+		SKIP("KVM of this kernel does not break off for a signal");
+	}
+	bound_says(guest_run(&b.g, 0), bound_word(&b, A) + bound_word(&b, B));
+	bound_end(&b);
+}
+
 TEST(comes_back_for_nothing)
 {
 	struct sigaction sa = { .sa_handler = nothing };
