@@ -78,6 +78,7 @@ struct gmem_binding {
  * struct gmem_vcpu - what a vCPU of a bound VM has asked for
  * @probed: address of the page that the last fault was a probe for; 0 for none
  * @exits: how often the vCPU had left the guest then
+ * @signals: how often KVM_RUN had come back for a signal then
  * @queued: how many pages it had given to KVM's thread then
  * @pending: address of the page that made KVM_RUN fail last; 0 for none
  * @flags: of that access, GMEMFD_FAULT_*
@@ -88,6 +89,7 @@ struct gmem_binding {
 struct gmem_vcpu {
 	unsigned long probed;
 	u64 exits;
+	u64 signals;
 	u32 queued;
 	unsigned long pending;
 	u32 flags;

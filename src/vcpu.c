@@ -13,7 +13,8 @@
  * Anything KVM does on its own account comes without a probe. To take one
  * of these for the guest's would be wrong: where a watch wants vCPUs to exit, KVM
  * would be refused what it must have. So the probe counts only as long as the
- * vCPU has not been in the guest since, and has not given the page away.
+ * vCPU has not been in the guest since, nor in user space, and has not given the
+ * page away.
  *
  * An exit is made in both cases. The second try is refused, and KVM_RUN returns
  * EFAULT. For the other case, which cannot be seen at the time of the probe,
@@ -136,14 +137,15 @@ static bool gmem_vcpu_retries(const struct gmem_vcpu *asked,
 			      unsigned long address)
 {
 	return asked->probed == address && asked->exits == vcpu->stat.exits &&
+	       asked->signals == vcpu->stat.signal_exits &&
 	       asked->queued == vcpu->async_pf.queued &&
 	       !gmem_vcpu_gave_away(vcpu, address);
 }
 
 /*
  * Whether the thread has not been in user space since the probe that was to make it
- * go there. When KVM has the page back from its thread, all else is as it was at the
- * time of the probe.
+ * go there. KVM counts that for signals; where something else came first, and KVM
+ * has the page back from its thread, all is as it was at the time of the probe.
  */
 static bool gmem_vcpu_not_left(const struct kvm_vcpu *vcpu)
 {
@@ -230,6 +232,7 @@ void gmem_kvm_probed(struct gmem_touch *touch, bool exits)
 		if (!exits)
 			WRITE_ONCE(asked->pending, 0);
 		asked->exits = vcpu->stat.exits;
+		asked->signals = vcpu->stat.signal_exits;
 		asked->queued = vcpu->async_pf.queued;
 		WRITE_ONCE(asked->probed, touch->address & PAGE_MASK);
 	}

@@ -276,6 +276,55 @@ TEST(kvm_writes_its_clock)
 	bound_end(&b);
 }
 
+static long set_wall_clock(void *arg)
+{
+	struct bound *b = arg;
+
+	return guest_set_msr(&b->g, 0, MSR_KVM_WALL_CLOCK_NEW, GPA(A));
+}
+
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+/* The guest's wait for the very page was broken off: what comes then is KVM's own. */
+TEST(kvm_writes_after_a_signal)
+{
+	struct sigaction sa = { .sa_handler = nothing };
+	const struct guest_exit *e;
+	struct gmemfd_event event;
+	struct trap_task task;
+	struct bound b;
+
+	REQUIRE_OK(sigaction(SIGUSR1, &sa, NULL));
+	bound_make(&b, 1, BOUND_CODE_OF(reads), 0);
+	bound_ready(&b, (uint64_t[]){ A }, 1);
+	bound_regs(&b, 0, GPA(A) + 0x800, 0, 0, 0);
+	guest_start(&b.g, 0);
+	event = bound_event(&b);
+	CHECK_EQ(told(&event), VM | VCPU | GUEST);
+	REQUIRE_EQ(pthread_kill(b.g.vcpus[0].thread, SIGUSR1), 0);
+	e = guest_join(&b.g, 0, 0.5);
+	if (!e) {
+		CHECK_OK(bound_provide(&b, A));
+		guest_join(&b.g, 0, 10);
+		guest_destroy(&b.g);
+		SKIP("KVM of this kernel does not break off for a signal");
+	}
+	CHECK_EQ(e->err, EINTR);
+	trap_start(&task, set_wall_clock, &b);
+	event = bound_event(&b);
+	CHECK_EQ(event.gpa, GPA(A));
+	CHECK_EQ(told(&event), VM | VCPU);
+	CHECK_EQ(event.tid, task.tid);
+	CHECK_OK(bound_provide(&b, A));
+	CHECK_EQ(trap_result(&task), 1);
+	CHECK(memcmp(b.map + A, b.image + A, 12));
+	bound_says(guest_run(&b.g, 0), bound_word(&b, A + 0x800));
+	bound_end(&b);
+}
+
 /* --- Others ---------------------------------------------------------------------------------------- */
 
 static long send_it(void *arg)
