@@ -183,7 +183,8 @@ static void gmem_vcpu_accesses(struct gmem_vm *vm, struct kvm_vcpu *vcpu,
 	if (nowait || (asked && gmem_vcpu_retries(asked, vcpu, address))) {
 		touch->where.flags |= GMEMFD_FAULT_GUEST;
 		touch->exits = nowait || gmem_vcpu_not_left(vcpu);
-	} else if (asked) {
+	} else if (asked && asked->queued == vcpu->async_pf.queued) {
+		/* While KVM's thread has a page its faults are known by the probe. */
 		WRITE_ONCE(asked->probed, 0);
 	}
 }

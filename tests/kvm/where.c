@@ -10,6 +10,9 @@
 #define B (BOUND_DATA + PAGE)
 #define GPA(at) (BOUND_GPA + (at))
 #define CLOCK (BOUND_DATA + 0x20 * PAGE)
+#define REASON (BOUND_DATA + 0x21 * PAGE)	/* where KVM tells the guest of asynchronous page faults */
+#define VECTOR 0x42
+#define PF_VECTOR 14
 
 #define KERNEL GMEMFD_FAULT_KERNEL
 #define WRITE GMEMFD_FAULT_WRITE
@@ -322,6 +325,51 @@ TEST(kvm_writes_after_a_signal)
 	CHECK_EQ(trap_result(&task), 1);
 	CHECK(memcmp(b.map + A, b.image + A, 12));
 	bound_says(guest_run(&b.g, 0), bound_word(&b, A + 0x800));
+	bound_end(&b);
+}
+
+/*
+ * KVM gives a page to its thread, and tells the guest of it before the thread begins: that is its own access, and the
+ * thread's is the guest's all the same.
+ */
+TEST(kvm_tells_the_guest_meanwhile)
+{
+	const struct guest_exit *e;
+	struct guest_exception x;
+	struct gmemfd_event event;
+	struct bound b;
+
+	bound_make(&b, 1, BOUND_CODE_OF(reads), BOUND_IRQCHIP);
+	if (!guest_offers(&b.g, KVM_FEATURE_ASYNC_PF) || !guest_offers(&b.g, KVM_FEATURE_ASYNC_PF_INT))
+		SKIP("KVM_FEATURE_ASYNC_PF and KVM_FEATURE_ASYNC_PF_INT are not offered");
+	memcpy(b.image + BOUND_HANDLER, landed, GUEST_CODE_SIZE(landed));
+	guest_set_gate(b.image + BOUND_DESCRIPTORS, VECTOR, GPA(BOUND_HANDLER));
+	memset(b.image + REASON, 0, PAGE);
+	bound_ready(&b, (uint64_t[]){ A }, 1);
+	REQUIRE(guest_set_msr(&b.g, 0, MSR_KVM_ASYNC_PF_INT, VECTOR));
+	REQUIRE(guest_set_msr(&b.g, 0, MSR_KVM_ASYNC_PF_EN,
+			      GPA(REASON) | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_SEND_ALWAYS |
+			      KVM_ASYNC_PF_DELIVERY_AS_INT));
+	/* It says first that whoever waits may go on. */
+	bound_regs(&b, 0, GPA(A), 0, 0, 7);
+	bound_says(guest_run(&b.g, 0), 7);
+	bound_regs(&b, 0, GPA(A), 0, 0, 0);
+	bound_again(&b, REASON);
+	guest_start(&b.g, 0);
+	event = bound_event(&b);
+	CHECK_EQ(event.gpa, GPA(REASON));
+	CHECK_EQ(told(&event), VM | VCPU);
+	CHECK_OK(bound_provide(&b, REASON));
+	event = bound_event(&b);
+	CHECK_EQ(event.gpa, GPA(A));
+	CHECK_EQ(told(&event), VM | VCPU | GUEST);
+	CHECK_EQ(event.vcpu, 0);
+	e = guest_join(&b.g, 0, 10);
+	REQUIRE(e);
+	REQUIRE(guest_exception(e, &x));
+	CHECK_EQ(x.vector, PF_VECTOR);
+	CHECK_EQ(x.rip, GPA(BOUND_CODE));
+	CHECK_OK(bound_provide(&b, A));
 	bound_end(&b);
 }
 
