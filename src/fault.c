@@ -166,7 +166,7 @@ static vm_fault_t gmem_fault_wait(struct gmem *gmem, struct gmem_map *map,
 	long err;
 
 	if (READ_ONCE(gmem->nr_bindings))
-		gmem_kvm_locate(&touch, vmf->vma->vm_mm, nowait);
+		gmem_kvm_locate(&touch, vmf->vma->vm_mm, vmf->flags);
 	access = gmem_watch_access(&touch, able && !nowait ? &waiter : NULL);
 	switch (access) {
 	case GMEM_ACCESS_AGAIN:

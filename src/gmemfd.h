@@ -546,7 +546,7 @@ long gmem_resolve_many(struct gmem *gmem, struct gmemfd_resolve *args);
 #if IS_ENABLED(CONFIG_KVM)
 u64 gmem_kvm_watch_flags(void);
 void gmem_kvm_locate(struct gmem_touch *touch, struct mm_struct *mm,
-		     bool nowait);
+		     unsigned int flags);
 void gmem_kvm_probed(struct gmem_touch *touch, bool exits);
 void gmem_kvm_leave(struct gmem_touch *touch);
 long gmem_kvm_bind(struct file *file, struct gmemfd_bind *args,
@@ -566,7 +566,7 @@ static inline u64 gmem_kvm_watch_flags(void)
 }
 
 static inline void gmem_kvm_locate(struct gmem_touch *touch,
-				   struct mm_struct *mm, bool nowait)
+				   struct mm_struct *mm, unsigned int flags)
 {
 }
 

@@ -23,6 +23,7 @@
  */
 #include <linux/file.h>
 #include <linux/interval_tree.h>
+#include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
@@ -131,12 +132,20 @@ static bool gmem_vcpu_gave_away(const struct kvm_vcpu *vcpu,
 /*
  * Whether an access that is no probe is the guest's: it was probed for a moment
  * ago, and nothing has happened to the vCPU since.
+ *
+ * What KVM does itself between the second try and the guest comes to the same
+ * page as good as never; some of it is known by how it may be interrupted. The
+ * second try can be by any signal where KVM knows how to go back then, else by none
+ * that does not kill. What KVM copies always can be, what it maps for itself never.
  */
 static bool gmem_vcpu_retries(const struct gmem_vcpu *asked,
 			      const struct kvm_vcpu *vcpu,
-			      unsigned long address)
+			      unsigned long address, unsigned int flags)
 {
-	return asked->probed == address && asked->exits == vcpu->stat.exits &&
+	bool interruptible = flags & FAULT_FLAG_INTERRUPTIBLE;
+
+	return interruptible == !!FOLL_INTERRUPTIBLE &&
+	       asked->probed == address && asked->exits == vcpu->stat.exits &&
 	       asked->signals == vcpu->stat.signal_exits &&
 	       asked->queued == vcpu->async_pf.queued &&
 	       !gmem_vcpu_gave_away(vcpu, address);
@@ -175,12 +184,14 @@ static void gmem_vm_asynchronous(struct gmem_vm *vm, unsigned long address,
 
 /* An access by the thread that runs a vCPU: the guest's, or KVM's. */
 static void gmem_vcpu_accesses(struct gmem_vm *vm, struct kvm_vcpu *vcpu,
-			       struct gmem_touch *touch, bool nowait)
+			       struct gmem_touch *touch, unsigned int flags)
 {
 	struct gmem_vcpu *asked = xa_load(&vm->vcpus, vcpu->vcpu_idx);
 	unsigned long address = touch->address & PAGE_MASK;
+	bool nowait = flags & FAULT_FLAG_RETRY_NOWAIT;
 
-	if (nowait || (asked && gmem_vcpu_retries(asked, vcpu, address))) {
+	if (nowait ||
+	    (asked && gmem_vcpu_retries(asked, vcpu, address, flags))) {
 		touch->where.flags |= GMEMFD_FAULT_GUEST;
 		touch->exits = nowait || gmem_vcpu_not_left(vcpu);
 	} else if (asked && asked->queued == vcpu->async_pf.queued) {
@@ -275,7 +286,7 @@ static void gmem_vm_asynchronous(struct gmem_vm *vm, unsigned long address,
 }
 
 static void gmem_vcpu_accesses(struct gmem_vm *vm, struct kvm_vcpu *vcpu,
-			       struct gmem_touch *touch, bool nowait)
+			       struct gmem_touch *touch, unsigned int flags)
 {
 }
 
@@ -289,7 +300,7 @@ void gmem_kvm_leave(struct gmem_touch *touch)
 #endif
 
 static bool gmem_vm_locate(struct gmem_vm *vm, struct kvm_vcpu *vcpu,
-			   struct gmem_touch *touch, bool nowait)
+			   struct gmem_touch *touch, unsigned int flags)
 {
 	unsigned long address = touch->address & PAGE_MASK;
 	struct gmem_where where = {};
@@ -304,7 +315,7 @@ static bool gmem_vm_locate(struct gmem_vm *vm, struct kvm_vcpu *vcpu,
 		touch->vcpu = vcpu;
 		touch->where.flags |= GMEMFD_FAULT_VCPU;
 		touch->where.vcpu = vcpu->vcpu_id;
-		gmem_vcpu_accesses(vm, vcpu, touch, nowait);
+		gmem_vcpu_accesses(vm, vcpu, touch, flags);
 	} else if (current->flags & PF_KTHREAD) {
 		gmem_vm_asynchronous(vm, address, &touch->where);
 	}
@@ -315,10 +326,10 @@ static bool gmem_vm_locate(struct gmem_vm *vm, struct kvm_vcpu *vcpu,
  * gmem_kvm_locate - find out what an access was in a VM
  * @touch: the access, in a mapping; its where, vcpu and exits are set
  * @mm: the process of the mapping
- * @nowait: it came with FAULT_FLAG_RETRY_NOWAIT
+ * @flags: FAULT_FLAG_* that it came with
  */
 void gmem_kvm_locate(struct gmem_touch *touch, struct mm_struct *mm,
-		     bool nowait)
+		     unsigned int flags)
 {
 	struct kvm_vcpu *vcpu;
 	struct gmem_vm *vm;
@@ -328,12 +339,12 @@ void gmem_kvm_locate(struct gmem_touch *touch, struct mm_struct *mm,
 	hash_for_each_possible_rcu(gmem_vms, vm, node, (unsigned long)mm) {
 		vcpu = vm->mm == mm ? gmem_vm_running(vm) : NULL;
 		if (vcpu) {
-			gmem_vm_locate(vm, vcpu, touch, nowait);
+			gmem_vm_locate(vm, vcpu, touch, flags);
 			goto out;
 		}
 	}
 	hash_for_each_possible_rcu(gmem_vms, vm, node, (unsigned long)mm) {
-		if (vm->mm == mm && gmem_vm_locate(vm, NULL, touch, nowait))
+		if (vm->mm == mm && gmem_vm_locate(vm, NULL, touch, flags))
 			break;
 	}
 out:

@@ -36,6 +36,11 @@
 #define FAULT_FLAG_VMA_LOCK 0
 #endif
 
+#ifndef COMPAT_HAVE_FOLL_INTERRUPTIBLE
+/* Nobody can ask get_user_pages() for it, so the flag is one that nobody gives: KVM least of all. */
+#define FOLL_INTERRUPTIBLE 0
+#endif
+
 #ifndef COMPAT_HAVE_RELEASE_FAULT_LOCK
 /*
  * Without the helper there are two cases: kernels without per-VMA locks, and kernels (6.4, 6.5)
