@@ -584,21 +584,42 @@ vm_fault_t gmem_map_pages(struct vm_fault *vmf, pgoff_t start, pgoff_t end)
 	return gmem_map_around(vmf, start, end);
 }
 
+/*
+ * Up to where, at most @end, pages from @address on are there and not mapped: a fault
+ * that opens them maps no page behind one that it cannot open. The page at
+ * @address is one of them.
+ */
+static unsigned long gmem_map_ready(struct vm_area_struct *vma,
+				    unsigned long address, unsigned long end)
+{
+	struct gmem *gmem = gmem_of(file_inode(vma->vm_file));
+
+	end = gmem_map_clear(vma->vm_mm, address, end);
+	for (address += PAGE_SIZE; address < end; address += PAGE_SIZE) {
+		if (!gmem_store_present(gmem, linear_page_index(vma, address)))
+			break;
+	}
+	return address;
+}
+
 /**
  * gmem_map_open - map pages that trap because they are not mapped
  * @vma: a mapping of a gmem file that has registered something; mmap_lock is held
  * @start: first address
  * @end: the address behind the last; in the mapping
+ * @reached: set to the address behind the last page that may be mapped by this
  *
  * Faults on them itself, with a word that lets these faults through. One fault
- * maps what is around it, or a huge page.
+ * maps what is around it, or a huge page. Where a page in the midst of that is punched
+ * meanwhile, those behind it are mapped, although they do not count as done: who
+ * waits for them has to be woken all the same, for nobody can open them once more.
  *
  * Return: bytes done, 1 page or more, less where something stopped it; or, for
  * none, -EEXIST where a page is mapped, -EFAULT where one is absent, -EBUSY where a
  * huge page in use would have to be split, -ENOMEM, -EINTR.
  */
 long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
-		   unsigned long end)
+		   unsigned long end, unsigned long *reached)
 {
 	struct gmem *gmem = gmem_of(file_inode(vma->vm_file));
 	struct gmem_resolver resolver = { .task = current };
@@ -608,6 +629,8 @@ long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
 	enum gmem_state state;
 	vm_fault_t fault;
 	int err = 0;
+
+	*reached = start;
 
 	while (address < end) {
 		if (fatal_signal_pending(current)) {
@@ -628,9 +651,10 @@ long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
 		}
 		/* As far as possible, so that large folios fit in. */
 		if (address >= clear)
-			clear = gmem_map_clear(vma->vm_mm, address,
+			clear = gmem_map_ready(vma, address,
 					       min(end, round_down(address, PMD_SIZE) +
 							PMD_SIZE));
+		*reached = clear;
 		resolver.first = address >> PAGE_SHIFT;
 		resolver.last = (clear - 1) >> PAGE_SHIFT;
 		spin_lock(&map->lock);

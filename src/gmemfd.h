@@ -386,7 +386,7 @@ vm_fault_t gmem_fault(struct vm_fault *vmf);
 vm_fault_t gmem_map_pages(struct vm_fault *vmf, pgoff_t start, pgoff_t end);
 bool gmem_map_present(struct mm_struct *mm, unsigned long address);
 long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
-		   unsigned long end);
+		   unsigned long end, unsigned long *reached);
 
 /* map.c: mappings, and what they have registered */
 int gmem_mmap(struct file *file, struct vm_area_struct *vma);

@@ -413,6 +413,7 @@ static void gmem_uffd_provided(struct gmem_context *context,
 	struct mm_struct *mm = context->mm;
 	struct vm_area_struct *vma;
 	pgoff_t first, last;
+	unsigned long reached;
 	bool minor;
 	long done;
 
@@ -424,7 +425,8 @@ static void gmem_uffd_provided(struct gmem_context *context,
 		gmem_map_cure(gmem_map_of(vma), first, last);
 		done = min(end, vma->vm_end) - start;
 		if (minor)
-			done = gmem_map_open(vma, start, start + done);
+			done = gmem_map_open(vma, start, start + done,
+					     &reached);
 		if (done < 0 && done != -EEXIST)
 			break;
 		start += done == -EEXIST ? PAGE_SIZE : done;
@@ -566,8 +568,8 @@ static long gmem_uffd_open(struct gmem_context *context, unsigned long start,
 {
 	struct mm_struct *mm = context->mm;
 	struct vm_area_struct *vma;
+	unsigned long stop, reached;
 	unsigned long at = start;
-	unsigned long stop;
 	bool minor;
 	long done;
 
@@ -578,13 +580,13 @@ static long gmem_uffd_open(struct gmem_context *context, unsigned long start,
 	while (!done && at < end) {
 		vma = vma_lookup(mm, at);
 		stop = min(end, vma->vm_end);
-		done = gmem_map_open(vma, at, stop);
+		done = gmem_map_open(vma, at, stop, &reached);
+		if (wake && reached > at)
+			gmem_uffd_wake_vma(context, vma, at >> PAGE_SHIFT,
+					   (reached - 1) >> PAGE_SHIFT);
 		if (done < 0)
 			break;
 		gmem_count(gmem_map_of(vma)->gmem, GMEM_STAT_CONTINUED, done);
-		if (wake)
-			gmem_uffd_wake_vma(context, vma, at >> PAGE_SHIFT,
-					   (at + done - 1) >> PAGE_SHIFT);
 		at += done;
 		/* Whole: on to the next mapping. */
 		done = at == stop ? 0 : -EAGAIN;

@@ -124,6 +124,27 @@ PARITY(continue_results)
 	s_touch(s, "fifth", s_at(s, 4));
 }
 
+/* It ends there: what lies behind is not mapped along with what lies before, and who waits for it goes on waiting. */
+PARITY(continue_over_a_hole)
+{
+	struct poke first, behind;
+
+	s_rig(s, 16, MINOR, 0);
+	s_write(s, 0, 3);
+	s_write(s, 4, 2);
+	s_poke(&behind, s_at(s, 4));
+	s_msg(s, "behind", s->uffd);
+	s_poke(&first, s_at(s, 0));
+	s_msg(s, "first", s->uffd);
+	s_continue(s, "all", s->uffd, s_at(s, 0), 6 * s->ps, 0);
+	s_poked(s, "first", &first);
+	s_log(s, "wait", "%ld, %ld unread", s_total(s->uffd), s_pending(s->uffd));
+	s_continue(s, "behind", s->uffd, s_at(s, 4), 2 * s->ps, 0);
+	s_poked(s, "behind", &behind);
+	s_touch(s, "beside it", s_at(s, 5));
+	s_quiet(s, "no more", s->uffd);
+}
+
 PARITY(continue_many)
 {
 	const size_t pages = 700;
