@@ -344,9 +344,18 @@ static long gmem_uffd_wake(struct gmem_context *context, void __user *uargs)
 	return err;
 }
 
-/* Whether all of a range within one mapping is watched. Adds to @minor. */
+/* What all of a range that COPY and its kin take has in common. */
+struct gmem_uffd_kind {
+	const struct gmem_context *context;
+	u64 modes;
+};
+
+/*
+ * Whether all of a range within one mapping is watched, by one context in the same
+ * modes. @kind: what it has to be, or zeros, which it is set for then.
+ */
 static bool gmem_uffd_covers(struct vm_area_struct *vma, pgoff_t first,
-			     pgoff_t last, bool *minor)
+			     pgoff_t last, struct gmem_uffd_kind *kind)
 {
 	struct address_space *mapping = vma->vm_file->f_mapping;
 	struct gmem_map *map = gmem_map_of(vma);
@@ -355,11 +364,14 @@ static bool gmem_uffd_covers(struct vm_area_struct *vma, pgoff_t first,
 	if (!map)
 		return false;
 	filemap_invalidate_lock_shared(mapping);
-	*minor |= gmem_watch_minor(map, first, last);
 	while (first <= last) {
 		watch = gmem_watch_mapped(map, first, first);
-		if (!watch)
+		if (!watch || (kind->context &&
+			       (watch->context != kind->context ||
+				watch->modes != kind->modes)))
 			break;
+		kind->context = watch->context;
+		kind->modes = watch->modes;
 		first = watch->last + 1;
 	}
 	filemap_invalidate_unlock_shared(mapping);
@@ -368,21 +380,22 @@ static bool gmem_uffd_covers(struct vm_area_struct *vma, pgoff_t first,
 
 /*
  * The mapping that a range begins in, if all of the range is watched, by whatever
- * context; mmap_lock is held. ERR_PTR(-ENOENT) where not, -EINVAL where the range
- * is not one of granules. Sets @minor where pages that are present trap.
+ * context, in the @modes that this sets; mmap_lock is held. ERR_PTR(-ENOENT) where
+ * not, -EINVAL where the range is not one of granules.
  *
  * The range may go on in the next mapping where the kernel would have made one of the two,
- * as it does for memory of its own, but not where a mapping has a ->close.
+ * as it does for memory of its own, but not where a mapping has a ->close. It does not
+ * make one of mappings with different contexts or modes.
  */
 static struct vm_area_struct *gmem_uffd_find(struct gmem_context *context,
 					     unsigned long start,
-					     unsigned long end, bool *minor)
+					     unsigned long end, u64 *modes)
 {
 	struct vm_area_struct *first = vma_lookup(context->mm, start);
 	struct vm_area_struct *vma = first, *prev = NULL;
+	struct gmem_uffd_kind kind = {};
 	pgoff_t from, to;
 
-	*minor = false;
 	for (;;) {
 		if (!vma || !gmem_is_mapping(vma) ||
 		    (prev && (vma->vm_start != prev->vm_end ||
@@ -391,10 +404,11 @@ static struct vm_area_struct *gmem_uffd_find(struct gmem_context *context,
 			      vma->vm_pgoff != prev->vm_pgoff + vma_pages(prev))))
 			return ERR_PTR(-ENOENT);
 		gmem_uffd_clip(vma, start, end, &from, &to);
-		if (!gmem_uffd_covers(vma, from, to, minor))
+		if (!gmem_uffd_covers(vma, from, to, &kind))
 			return ERR_PTR(-ENOENT);
 		if (!gmem_uffd_aligned(vma, start, end))
 			return ERR_PTR(-EINVAL);
+		*modes = kind.modes;
 		if (end <= vma->vm_end)
 			return first;
 		prev = vma;
@@ -414,17 +428,17 @@ static void gmem_uffd_provided(struct gmem_context *context,
 	struct vm_area_struct *vma;
 	pgoff_t first, last;
 	unsigned long reached;
-	bool minor;
+	u64 modes;
 	long done;
 
 	if (mmap_read_lock_killable(mm))
 		return;
-	vma = gmem_uffd_find(context, start, end, &minor);
+	vma = gmem_uffd_find(context, start, end, &modes);
 	while (!IS_ERR_OR_NULL(vma) && start < end) {
 		gmem_uffd_clip(vma, start, end, &first, &last);
 		gmem_map_cure(gmem_map_of(vma), first, last);
 		done = min(end, vma->vm_end) - start;
-		if (minor)
+		if (modes & GMEMFD_MODE_MINOR)
 			done = gmem_map_open(vma, start, start + done,
 					     &reached);
 		if (done < 0 && done != -EEXIST)
@@ -442,16 +456,17 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 {
 	struct mm_struct *mm = context->mm;
 	struct vm_area_struct *vma;
-	bool minor, poison = false;
+	bool poison = false, maps;
 	pgoff_t index, last, end;
 	struct gmem *gmem;
 	struct file *file;
 	unsigned long at;
+	u64 modes;
 	long done;
 
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	vma = gmem_uffd_find(context, start, start + len, &minor);
+	vma = gmem_uffd_find(context, start, start + len, &modes);
 	if (IS_ERR(vma)) {
 		mmap_read_unlock(mm);
 		return PTR_ERR(vma);
@@ -472,12 +487,13 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 	source->context = context;
 	source->start = start;
 	source->end = start + len;
+	maps = modes & GMEMFD_MODE_MINOR || poison;
 	done = -EFAULT;
 	if (index < end)
 		done = gmem_provide_all(gmem, index, min(last, end - 1), source,
-					minor || poison || !wake ?
+					maps || !wake ?
 					GMEMFD_RANGE_DONTWAKE : 0, stat);
-	if (done > 0 && (minor || poison)) {
+	if (done > 0 && maps) {
 		/* Before they are woken, or they would trap at once. */
 		gmem_uffd_provided(context, start, start + (done << PAGE_SHIFT));
 		if (wake)
@@ -570,12 +586,12 @@ static long gmem_uffd_open(struct gmem_context *context, unsigned long start,
 	struct vm_area_struct *vma;
 	unsigned long stop, reached;
 	unsigned long at = start;
-	bool minor;
+	u64 modes;
 	long done;
 
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	vma = gmem_uffd_find(context, start, end, &minor);
+	vma = gmem_uffd_find(context, start, end, &modes);
 	done = PTR_ERR_OR_ZERO(vma);
 	while (!done && at < end) {
 		vma = vma_lookup(mm, at);
@@ -658,12 +674,12 @@ static long gmem_uffd_poison_range(struct gmem_context *context,
 	struct mm_struct *mm = context->mm;
 	struct vm_area_struct *vma;
 	unsigned long at = start;
-	bool minor;
+	u64 modes;
 	long err;
 
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	vma = gmem_uffd_find(context, start, end, &minor);
+	vma = gmem_uffd_find(context, start, end, &modes);
 	err = PTR_ERR_OR_ZERO(vma);
 	while (!err && at < end) {
 		vma = vma_lookup(mm, at);

@@ -244,6 +244,55 @@ PARITY(one_context_a_range)
 	s_unregister(s, "again", second, s_at(s, 0), 8 * s->ps);
 }
 
+/* COPY and its kin take what is registered in one way by one context. */
+PARITY(across_registrations)
+{
+	int second;
+
+	s_rig(s, 10, 0, 0);
+	second = s_uffd(s, 0);
+	s_register(s, "MISSING", s->uffd, s_at(s, 0), 2 * s->ps, MISSING);
+	s_register(s, "both", s->uffd, s_at(s, 2), 2 * s->ps, MISSING | MINOR);
+	s_register(s, "second, both", second, s_at(s, 4), 2 * s->ps, MISSING | MINOR);
+	s_register(s, "second, both, beside", second, s_at(s, 6), 2 * s->ps, MISSING | MINOR);
+	s_register(s, "second, MISSING", second, s_at(s, 8), 2 * s->ps, MISSING);
+	s_fill(s, "copy over two modes", 1, 2);
+	s_fill(s, "copy over two contexts", 3, 2);
+	s_zero(s, "zero over two modes", s->uffd, s_at(s, 1), 2 * s->ps, 0);
+	s_zero(s, "zero over two contexts", s->uffd, s_at(s, 3), 2 * s->ps, 0);
+	s_fill(s, "copy over two of a kind", 5, 2);
+	s_log(s, "content", "%d%d%d%d%d%d", s_has_content(s, 1), s_has_content(s, 2), s_has_content(s, 3),
+	      s_has_content(s, 4), s_has_content(s, 5), s_has_content(s, 6));
+	REQUIRE_OK(madvise(s->map, 10 * s->ps, MADV_DONTNEED));
+	s_write(s, 0, 10);
+	s_continue(s, "continue over two modes", s->uffd, s_at(s, 1), 2 * s->ps, 0);
+	s_continue(s, "continue over two contexts", s->uffd, s_at(s, 3), 2 * s->ps, 0);
+	s_continue(s, "continue over the second's modes", second, s_at(s, 7), 2 * s->ps, 0);
+	s_continue(s, "continue over two of a kind", second, s_at(s, 5), 2 * s->ps, 0);
+	s_continue(s, "continue before", s->uffd, s_at(s, 2), 2 * s->ps, 0);
+}
+
+static const char poison_across_trace[] =
+	"both: 0\n"
+	"second: 0\n"
+	"over two modes: ENOENT, field -ENOENT\n"
+	"over two contexts: ENOENT, field -ENOENT\n"
+	"within one: 0, field 2 pages\n";
+
+PARITY_SINCE(poison_across_registrations, UFFD_FEATURE_POISON, poison_across_trace)
+{
+	int second;
+
+	s_rig(s, 6, MISSING, 0);
+	second = s_uffd(s, 0);
+	REQUIRE_OK(ioctl(s->uffd, UFFDIO_UNREGISTER, &(struct uffdio_range){ s_at(s, 4), 2 * s->ps }));
+	s_register(s, "both", s->uffd, s_at(s, 2), 2 * s->ps, MISSING | MINOR);
+	s_register(s, "second", second, s_at(s, 4), 2 * s->ps, MISSING | MINOR);
+	s_poison(s, "over two modes", s->uffd, s_at(s, 1), 2 * s->ps, 0);
+	s_poison(s, "over two contexts", s->uffd, s_at(s, 3), 2 * s->ps, 0);
+	s_poison(s, "within one", s->uffd, s_at(s, 2), 2 * s->ps, 0);
+}
+
 PARITY(modes_change_by_registering_again)
 {
 	struct poke poke;
