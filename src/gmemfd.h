@@ -64,6 +64,7 @@
 #include <linux/wait.h>
 #include <linux/xarray.h>
 
+struct gmem_source;
 struct kvm_vcpu;
 struct mem_cgroup;
 struct seq_file;
@@ -416,6 +417,8 @@ int gmem_watch_register(struct gmem_map *map, pgoff_t first, pgoff_t last,
 int gmem_watch_unregister(struct gmem_map *map, pgoff_t first, pgoff_t last);
 bool gmem_watch_may_cut(struct gmem_map *map, pgoff_t page);
 void gmem_watch_unmapped(struct gmem_map *map, pgoff_t first, pgoff_t last);
+int gmem_watch_wants(struct gmem *gmem, const struct gmem_source *source,
+		     pgoff_t index, pgoff_t last);
 int gmem_watch_punch(struct gmem *gmem, pgoff_t first, pgoff_t last);
 int gmem_watch_add(struct gmem *gmem, const struct gmemfd_watch *args);
 int gmem_watch_remove(struct gmem *gmem, pgoff_t first, pgoff_t last);
@@ -516,10 +519,12 @@ enum gmem_publish {
  * @iter: memory, or
  * @file: a file, or, with neither, zeros
  * @pos: where in @file
- * @context: where set, nothing is put in over a notice that this context has
- *           not read yet
+ * @context: where set, it is for mappings of this context's process, and nothing is
+ *           put in where they have changed, nor over a notice that is not read yet
  * @start: with @context: first address of what is provided
  * @end: with @context: the address behind the last
+ * @index: with @context: the page of the file that @start maps
+ * @modes: with @context: GMEMFD_MODE_* that all of it is registered for
  */
 struct gmem_source {
 	struct iov_iter *iter;
@@ -528,6 +533,8 @@ struct gmem_source {
 	struct gmem_context *context;
 	unsigned long start;
 	unsigned long end;
+	pgoff_t index;
+	u64 modes;
 };
 
 /* Operations in one GMEMFD_RESOLVE. */

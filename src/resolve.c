@@ -84,6 +84,15 @@ static void gmem_source_back(struct gmem_source *source, u64 tell)
 		source->pos = tell;
 }
 
+/* Whether pages are still to be provided, now that the source has been read. */
+static int gmem_source_wanted(struct gmem *gmem,
+			      const struct gmem_source *source, pgoff_t index,
+			      pgoff_t last)
+{
+	return source->context ?
+	       gmem_watch_wants(gmem, source, index, last) : 0;
+}
+
 /*
  * Whether pages [index, last] are to be closed: 0 or 1, -EINVAL where they
  * cannot be, -EEXIST where they trap an access, -EIO where they are poisoned. A
@@ -136,10 +145,9 @@ static long gmem_provide_folio(struct gmem *gmem, pgoff_t index,
 		goto out_back;
 
 	filemap_invalidate_lock_shared(mapping);
-	err = gmem_publish_closed(gmem, publish, index, index + nr - 1);
-	if (err >= 0 && source->context &&
-	    gmem_context_changing(source->context, source->start, source->end))
-		err = -EAGAIN;
+	err = gmem_source_wanted(gmem, source, index, index + nr - 1);
+	if (!err)
+		err = gmem_publish_closed(gmem, publish, index, index + nr - 1);
 	if (err >= 0)
 		err = gmem_store_insert(gmem, folio, index, err, fault);
 	filemap_invalidate_unlock_shared(mapping);
@@ -177,10 +185,9 @@ static long gmem_provide_granule(struct gmem *gmem, pgoff_t index,
 		goto out;
 
 	filemap_invalidate_lock(mapping);
-	err = gmem_publish_closed(gmem, publish, index, index + nr - 1);
-	if (err >= 0 && source->context &&
-	    gmem_context_changing(source->context, source->start, source->end))
-		err = -EAGAIN;
+	err = gmem_source_wanted(gmem, source, index, index + nr - 1);
+	if (!err)
+		err = gmem_publish_closed(gmem, publish, index, index + nr - 1);
 	if (err >= 0)
 		err = gmem_store_insert_granule(gmem, folios, index, err, fault);
 	filemap_invalidate_unlock(mapping);
@@ -225,8 +232,8 @@ static unsigned int gmem_lower_order(unsigned int order)
  * Return: pages done, 1 or more; -EEXIST when the first has content already,
  * and for GMEM_PUBLISH_ACCESS when it traps; -EIO when it is poisoned and how they
  * are published respects that; -EINVAL for GMEM_PUBLISH_CLOSED where
- * nothing would open it; -EAGAIN for a notice that @source->context has not
- * read; -ENOMEM; -EINTR; or what the source says.
+ * nothing would open it; -ENOENT, -EAGAIN where @source->context wants it no longer;
+ * -ENOMEM; -EINTR; or what the source says.
  */
 long gmem_provide(struct gmem *gmem, pgoff_t index, pgoff_t last,
 		  struct gmem_source *source, enum gmem_publish publish)

@@ -479,7 +479,10 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 		poison |= gmem_map_poisoned(gmem_map_of(vma), at >> PAGE_SHIFT,
 					    (start + len - 1) >> PAGE_SHIFT);
 	}
-	/* The source may trap, or lie in what the handler unmaps. */
+	/*
+	 * The source may trap, or lie in what the handler unmaps. What becomes of
+	 * the destination meanwhile is seen by gmem_watch_wants().
+	 */
 	mmap_read_unlock(mm);
 
 	gmem = gmem_of(file_inode(file));
@@ -487,6 +490,8 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 	source->context = context;
 	source->start = start;
 	source->end = start + len;
+	source->index = index;
+	source->modes = modes;
 	maps = modes & GMEMFD_MODE_MINOR || poison;
 	done = -EFAULT;
 	if (index < end)

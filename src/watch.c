@@ -699,6 +699,48 @@ static int gmem_watch_punch_map(struct gmem_map *map, pgoff_t first,
 }
 
 /**
+ * gmem_watch_wants - whether mappings still want what is provided for them
+ * @gmem: the file; its invalidate_lock is held
+ * @source: with a context
+ * @index: first page of the file
+ * @last: last page
+ *
+ * The source was read without a lock. Whatever unmaps, moves or registers takes
+ * invalidate_lock exclusive, so what is put in under the same hold of it comes
+ * before any of these has returned, or not at all.
+ *
+ * Return: 0; -ENOENT where some of it is registered no longer; -EAGAIN where it is
+ * another page or registered in another way by now, and for a notice that the
+ * handler has not read.
+ */
+int gmem_watch_wants(struct gmem *gmem, const struct gmem_source *source,
+		     pgoff_t index, pgoff_t last)
+{
+	/* From a page of the file to one by address; may wrap, and back. */
+	pgoff_t shift = (source->start >> PAGE_SHIFT) - source->index;
+	struct gmem_map *each, *map = NULL;
+	struct gmem_watch *watch;
+
+	list_for_each_entry(each, &gmem->maps, node) {
+		if (each->mm == source->context->mm)
+			map = each;
+	}
+	if (!map)
+		return -ENOENT;
+	while (index <= last) {
+		watch = gmem_watch_mapped(map, index + shift, index + shift);
+		if (!watch)
+			return -ENOENT;
+		if (watch->index - watch->first != -shift ||
+		    watch->modes != source->modes)
+			return -EAGAIN;
+		index = gmem_watch_last_index(watch) + 1;
+	}
+	return gmem_context_changing(source->context, source->start,
+				     source->end) ? -EAGAIN : 0;
+}
+
+/**
  * gmem_watch_punch - tell handlers that pages are about to go away
  * @gmem: the file; its invalidate_lock is held exclusive
  * @first: first page

@@ -5,6 +5,8 @@
  */
 #include "uffd.h"
 
+#define LATE "older kernels put it where it is registered by then"
+
 static const struct parity_diff diffs[] = {
 	{ "copy_sources", "beyond the end", "EINVAL, field untouched", "6.1 lets the copying itself fail" },
 	{ "copy_sources", "kernel", "EINVAL, field untouched", "6.1 lets the copying itself fail" },
@@ -12,6 +14,8 @@ static const struct parity_diff diffs[] = {
 	{ "beyond_the_end_of_the_file", "zero beyond", "EFAULT, field -EFAULT", "ENOMEM from 7.x on" },
 	{ "poison_goes", "and then", "SIGBUS code 4 lsb 12 at +2", "a module is not told of MADV_DONTNEED" },
 	{ "beyond_the_end_of_the_file", "continue beyond", "EFAULT, field -EFAULT", "EINVAL before 7.3" },
+	{ "destination_changes_while_the_source_traps", "another *", "EAGAIN, field -11, content 0", LATE },
+	{ "destination_changes_while_the_source_traps", "the other page", "0", LATE },
 	{ "copy_sources", "wraps", "EINVAL, field untouched", "6.1 lets the copying itself fail" },
 };
 
@@ -98,6 +102,77 @@ PARITY(copy_from_a_source_that_traps)
 	s_fill(s, "copy of the source", 1, 1);
 	s_poked(s, "copy from it", &poke);
 	s_touch(s, "saw", s_at(s, 2));
+}
+
+struct late_copy {
+	struct side *s;
+	size_t to;
+	struct uffdio_copy args;
+	struct poke poke;
+};
+
+static long copy_late(struct poke *poke)
+{
+	struct late_copy *copy = (struct late_copy *)poke->arg;
+	struct side *s = copy->s;
+
+	copy->args = (struct uffdio_copy){ .dst = s_at(s, copy->to), .src = (uintptr_t)poke->at, .len = s->ps };
+	return ioctl(s->uffd, UFFDIO_COPY, &copy->args);
+}
+
+/* A COPY to page 4 + i that waits for its source, page i, to be there. */
+static void begin_copy(struct side *s, struct late_copy *copy, size_t i)
+{
+	copy->s = s;
+	copy->to = 4 + i;
+	s_poke_call(&copy->poke, copy_late, s_at(s, i), (uintptr_t)copy);
+	s_msg(s, "source", s->uffd);
+}
+
+static void end_copy(struct side *s, const char *key, struct late_copy *copy)
+{
+	size_t i = copy->to - 4;
+
+	s_fill(s, "source", i, 1);
+	REQUIRE(thread_join_for(copy->poke.thread, S_SECONDS));
+	s_log(s, key, "%s, field %lld, content %d", s_errno(copy->poke.err), (long long)copy->args.copy,
+	      s_has_content(s, copy->to));
+}
+
+/* While COPY waits for its source the destination goes: nothing must arrive where nobody has registered any more. */
+PARITY(destination_goes_while_the_source_traps)
+{
+	struct late_copy copies[4];
+	unsigned char *to;
+
+	s_rig(s, 8, MISSING, 0);
+	to = xmmap_anon(s->ps);
+	for (size_t i = 0; i < 4; i++)
+		begin_copy(s, &copies[i], i);
+	s_unregister(s, "unregister", s->uffd, s_at(s, 4), s->ps);
+	REQUIRE_OK(munmap(s->map + 5 * s->ps, s->ps));
+	xmmap(s->map + 6 * s->ps, s->ps, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, s->file, 6 * s->ps);
+	REQUIRE(mremap(s->map + 7 * s->ps, s->ps, s->ps, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+	end_copy(s, "unregistered", &copies[0]);
+	end_copy(s, "unmapped", &copies[1]);
+	end_copy(s, "mapped over", &copies[2]);
+	end_copy(s, "moved", &copies[3]);
+	s_quiet(s, "no more", s->uffd);
+}
+
+PARITY(destination_changes_while_the_source_traps)
+{
+	struct late_copy copies[2];
+
+	s_rig(s, 8, MISSING, 0);
+	for (size_t i = 0; i < 2; i++)
+		begin_copy(s, &copies[i], i);
+	xmmap(s->map + 4 * s->ps, s->ps, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, s->file, 7 * s->ps);
+	s_register(s, "register", s->uffd, s_at(s, 4), s->ps, MISSING);
+	s_register(s, "register", s->uffd, s_at(s, 5), s->ps, MISSING | MINOR);
+	end_copy(s, "another page", &copies[0]);
+	end_copy(s, "another mode", &copies[1]);
+	s_log(s, "the other page", "%d", s_has_content(s, 7));
 }
 
 static const struct {
