@@ -150,13 +150,12 @@ trap:
 	 */
 	if (state == GMEM_PRESENT && touch->mapped(touch)) {
 		access = GMEM_ACCESS_MAPPED;
-		gmem_trap_leave(waiter);
-		goto out;
+		goto leave;
 	}
 	/* Present by now, it may trap for that: the caller would take it for had. */
 	if (gmem_store_state(gmem, touch->index) != state) {
-		gmem_trap_leave(waiter);
-		goto look;
+		access = GMEM_ACCESS_AGAIN;
+		goto leave;
 	}
 	/* Whoever has read the event finds it counted. */
 	gmem_count(gmem, minor ? GMEM_STAT_FAULTS_MINOR :
@@ -164,6 +163,19 @@ trap:
 	if (fresh)
 		gmem_trap_announce(waiter);
 	trace_gmem_fault(waiter, touch->index);
+	goto out;
+
+leave:
+	/*
+	 * Another thread may have entered meanwhile, found that this one stands
+	 * for it, and sleep: it gets the event, which nobody else announces. The
+	 * page need not have woken it, where it came without a wake.
+	 */
+	if (fresh)
+		gmem_trap_announce(waiter);
+	gmem_trap_leave(waiter);
+	if (access == GMEM_ACCESS_AGAIN)
+		goto look;
 out:
 	filemap_invalidate_unlock_shared(mapping);
 	return access;

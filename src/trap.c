@@ -155,8 +155,9 @@ bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
  * gmem_trap_announce - tell the readers that there is an event
  * @waiter: for which gmem_trap_enter() returned true
  *
- * Apart from gmem_trap_enter(), so that nobody is woken for a fault that the
- * second look finds resolved. The caller holds the file's invalidate_lock.
+ * Apart from gmem_trap_enter(), so that what the reader finds counted is so. Also
+ * for a fault that the second look finds resolved, and before gmem_trap_leave(): the
+ * event may be another's by then. The caller holds the file's invalidate_lock.
  */
 void gmem_trap_announce(struct gmem_waiter *waiter)
 {

@@ -8,6 +8,7 @@
 #include "gmem.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/random.h>
 
@@ -318,4 +319,106 @@ TEST_LIMIT(bounces, 40)
 		 (unsigned long)stress->faults, (unsigned long)stress->refused);
 	if (stress->side.ours)
 		CHECK_EQ(xgmem_stats(stress->side.file).waiters, 0);
+}
+
+/*
+ * Two threads meet the same absent page while it is provided without a wake: whichever of them goes on to wait has to
+ * have been told of, to a handler that sleeps in read(2) until then.
+ */
+struct meeting {
+	struct side side;
+	atomic_ulong page;	/* that they meet at; beyond the last: the end */
+	atomic_ulong met;
+	atomic_ulong waits;
+};
+
+#define MEETINGS 256
+
+static void *meet(void *arg)
+{
+	struct meeting *m = arg;
+	struct side *s = &m->side;
+
+	for (size_t i = 0; i < MEETINGS; i++) {
+		while (m->page < i)
+			sched_yield();
+		touch_read(s->map + i * s->ps);
+		m->met++;
+	}
+	return NULL;
+}
+
+static void *provide_silently(void *arg)
+{
+	struct meeting *m = arg;
+	struct side *s = &m->side;
+
+	for (size_t i = 0; i < MEETINGS; i++) {
+		struct uffdio_zeropage args = {
+			.range = { s_at(s, i), s->ps },
+			.mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE,
+		};
+
+		while (m->page < i)
+			sched_yield();
+		REQUIRE_OK(ioctl(s->uffd, UFFDIO_ZEROPAGE, &args));
+		m->met++;
+	}
+	return NULL;
+}
+
+/* Wakes whom it is told of, until it is told of the page behind the last. */
+static void *wake_only(void *arg)
+{
+	struct meeting *m = arg;
+	struct side *s = &m->side;
+	struct uffd_msg msg;
+
+	for (;;) {
+		struct uffdio_zeropage zero = { .range = { s_at(s, MEETINGS), s->ps } };
+
+		REQUIRE_EQ(read(s->uffd, &msg, sizeof(msg)), sizeof(msg));
+		if (msg.arg.pagefault.address == s_at(s, MEETINGS)) {
+			REQUIRE_OK(ioctl(s->uffd, UFFDIO_ZEROPAGE, &zero));
+			return NULL;
+		}
+		m->waits++;
+		zero.range.start = msg.arg.pagefault.address;
+		REQUIRE_OK(ioctl(s->uffd, UFFDIO_WAKE, &zero.range));
+	}
+}
+
+TEST_LIMIT(nobody_waits_untold, 40)
+{
+	struct meeting *m = xmmap_anon(sizeof(*m));
+	struct side *s = &m->side;
+	double end = now_seconds() + 2;
+
+	s->ours = !getenv("UFFD_AGAINST_ITSELF");
+	s->ps = page_size();
+	do {
+		pthread_t threads[4];
+
+		s_rig(s, MEETINGS + 1, MISSING, 0);
+		REQUIRE_OK(fcntl(s->uffd, F_SETFL, O_RDONLY));
+		m->page = 0;
+		m->met = 0;
+		threads[0] = thread_start(wake_only, m);
+		threads[1] = thread_start(provide_silently, m);
+		threads[2] = thread_start(meet, m);
+		threads[3] = thread_start(meet, m);
+		for (size_t i = 0; i < MEETINGS; i++) {
+			REQUIRE(wait_for(m->met == 3 * (i + 1), 5));
+			m->page = i + 1;
+		}
+		touch_read(s->map + MEETINGS * s->ps);
+		for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+			REQUIRE(thread_join_for(threads[i], 5));
+		close(s->uffd);
+		close(s->file);
+		REQUIRE_OK(munmap(s->map - s->ps, (MEETINGS + 3) * s->ps));
+		REQUIRE_OK(munmap(s->src, (MEETINGS + 1) * s->ps));
+	} while (now_seconds() < end);
+	tap_diag("%lu waits", (unsigned long)m->waits);
+	CHECK(m->waits > 0);
 }
