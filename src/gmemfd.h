@@ -483,6 +483,8 @@ int gmem_trap_sleep(struct gmem_waiter *waiter, unsigned int state,
 void gmem_trap_leave(struct gmem_waiter *waiter);
 void gmem_trap_wake(struct gmem *gmem, pgoff_t first, pgoff_t last);
 void gmem_trap_wake_watch(struct gmem_watch *watch, pgoff_t first, pgoff_t last);
+void gmem_trap_wake_modes(struct gmem *gmem, pgoff_t first, pgoff_t last,
+			  struct gmem_watch *watch, u64 modes);
 void gmem_trap_orphan(struct gmem_watch *watch);
 void gmem_trap_hand_over(struct gmem_watch *watch, struct gmem_watch *tail);
 void gmem_trap_adopt(struct gmem_watch *watch);

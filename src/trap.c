@@ -266,9 +266,17 @@ static void gmem_wake_waiter(struct gmem_bucket *bucket,
 	wake_up_process(waiter->task);
 }
 
+/* GMEMFD_MODE_* that made it wait. */
+static u64 gmem_waiter_mode(const struct gmem_waiter *waiter)
+{
+	return waiter->flags & GMEMFD_FAULT_MINOR ? GMEMFD_MODE_MINOR :
+						    GMEMFD_MODE_MISSING;
+}
+
 static unsigned int gmem_wake_bucket(struct gmem_bucket *bucket,
 				     struct gmem *gmem, pgoff_t first,
-				     pgoff_t last, struct gmem_watch *watch)
+				     pgoff_t last, struct gmem_watch *watch,
+				     u64 modes)
 {
 	pgoff_t granule = gmem_granule_pages(gmem);
 	struct gmem_waiter *waiter;
@@ -282,7 +290,8 @@ static unsigned int gmem_wake_bucket(struct gmem_bucket *bucket,
 	hlist_for_each_entry_safe(waiter, next, &bucket->waiters, hash) {
 		if (waiter->gmem != gmem || waiter->granule > last ||
 		    waiter->granule + granule - 1 < first ||
-		    (watch && waiter->watch != watch))
+		    (watch && waiter->watch != watch) ||
+		    !(gmem_waiter_mode(waiter) & modes))
 			continue;
 		gmem_wake_waiter(bucket, waiter);
 		woken++;
@@ -292,7 +301,7 @@ static unsigned int gmem_wake_bucket(struct gmem_bucket *bucket,
 }
 
 static void gmem_wake(struct gmem *gmem, pgoff_t first, pgoff_t last,
-		      struct gmem_watch *watch)
+		      struct gmem_watch *watch, u64 modes)
 {
 	pgoff_t granule = gmem_granule_pages(gmem);
 	unsigned int woken = 0;
@@ -308,11 +317,12 @@ static void gmem_wake(struct gmem *gmem, pgoff_t first, pgoff_t last,
 	if ((last - first) >> gmem->granule_order < gmem_nr_buckets()) {
 		for (index = first; index <= last; index += granule)
 			woken += gmem_wake_bucket(gmem_bucket(gmem, index),
-						  gmem, first, last, watch);
+						  gmem, first, last, watch,
+						  modes);
 	} else {
 		for (i = 0; i < gmem_nr_buckets(); i++) {
 			woken += gmem_wake_bucket(&gmem_buckets[i], gmem,
-						  first, last, watch);
+						  first, last, watch, modes);
 			cond_resched();
 		}
 	}
@@ -330,7 +340,7 @@ static void gmem_wake(struct gmem *gmem, pgoff_t first, pgoff_t last,
  */
 void gmem_trap_wake(struct gmem *gmem, pgoff_t first, pgoff_t last)
 {
-	gmem_wake(gmem, first, last, NULL);
+	gmem_wake(gmem, first, last, NULL, GMEMFD_MODE_ALL);
 }
 
 /**
@@ -343,7 +353,24 @@ void gmem_trap_wake(struct gmem *gmem, pgoff_t first, pgoff_t last)
  */
 void gmem_trap_wake_watch(struct gmem_watch *watch, pgoff_t first, pgoff_t last)
 {
-	gmem_wake(watch->gmem, first, last, watch);
+	gmem_wake(watch->gmem, first, last, watch, GMEMFD_MODE_ALL);
+}
+
+/**
+ * gmem_trap_wake_modes - make those who wait because of one mode look again
+ * @gmem: the file
+ * @first: first page
+ * @last: last page
+ * @watch: only those of this watch; NULL for all
+ * @modes: GMEMFD_MODE_* that made them wait
+ *
+ * For a change after which all the others would wait for the same thing once more,
+ * with another event.
+ */
+void gmem_trap_wake_modes(struct gmem *gmem, pgoff_t first, pgoff_t last,
+			  struct gmem_watch *watch, u64 modes)
+{
+	gmem_wake(gmem, first, last, watch, modes);
 }
 
 typedef void (*gmem_waiter_fn)(struct gmem_bucket *bucket,

@@ -507,6 +507,25 @@ bool gmem_watch_minor(struct gmem_map *map, pgoff_t first, pgoff_t last)
 	return watch;
 }
 
+/* Lets no watch of a range reach over its edges, but those with all of @spare. */
+static int gmem_watch_cut_edges(struct gmem_map *map, pgoff_t first,
+				pgoff_t last, u64 spare, gfp_t gfp)
+{
+	pgoff_t edges[] = { first, last + 1 };
+	struct gmem_watch *watch;
+	int i, err;
+
+	for (i = 0; i < ARRAY_SIZE(edges); i++) {
+		watch = gmem_watch_mapped(map, edges[i], edges[i]);
+		if (watch && spare && (watch->modes & spare) == spare)
+			continue;
+		err = gmem_watch_cut(watch, edges[i], gfp);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
 /* Ends the watches of a range and, where told to, says so to their handlers. */
 static int gmem_watch_end_mapped(struct gmem_map *map, pgoff_t first,
 				 pgoff_t last, bool unmapped)
@@ -515,10 +534,7 @@ static int gmem_watch_end_mapped(struct gmem_map *map, pgoff_t first,
 	struct gmem_watch *watch;
 	int err;
 
-	err = gmem_watch_cut(gmem_watch_mapped(map, first, first), first, gfp);
-	if (!err)
-		err = gmem_watch_cut(gmem_watch_mapped(map, last + 1, last + 1),
-				     last + 1, gfp);
+	err = gmem_watch_cut_edges(map, first, last, 0, gfp);
 	while (!err) {
 		watch = gmem_watch_mapped(map, first, last);
 		if (!watch)
@@ -536,6 +552,42 @@ static int gmem_watch_end_mapped(struct gmem_map *map, pgoff_t first,
 	return err;
 }
 
+/* Begins to watch a range of mappings that nobody watches. */
+static int gmem_watch_begin_mapped(struct gmem_map *map, pgoff_t first,
+				   pgoff_t last, pgoff_t index,
+				   struct gmem_context *context, u64 modes)
+{
+	struct gmem_watch *watch = kzalloc_obj(*watch, GFP_KERNEL_ACCOUNT);
+
+	if (!watch)
+		return -ENOMEM;
+	watch->gmem = map->gmem;
+	watch->map = map;
+	watch->context = context;
+	watch->first = first;
+	watch->last = last;
+	watch->index = index;
+	watch->modes = modes;
+	watch->policy = GMEMFD_POLICY_RELEASE;
+	gmem_watch_link(watch);
+	trace_gmem_watch(watch, true);
+	return 0;
+}
+
+/*
+ * Gives a watch of mappings other modes. Who waits because of one that stays waits on:
+ * its event says all that a new one would.
+ */
+static void gmem_watch_change_mapped(struct gmem_watch *watch, u64 modes)
+{
+	u64 gone = watch->modes & ~modes;
+
+	watch->modes = modes;
+	if (gone)
+		gmem_trap_wake_modes(watch->gmem, watch->index,
+				     gmem_watch_last_index(watch), watch, gone);
+}
+
 /**
  * gmem_watch_register - begin to watch a range of mappings
  * @map: the mappings; their mmap_lock is held for writing
@@ -547,47 +599,37 @@ static int gmem_watch_end_mapped(struct gmem_map *map, pgoff_t first,
  *         them and more
  *
  * Return: 0, -EINTR, -ENOMEM. On an error some of the range may be watched as it was
- * before and some not at all.
+ * before.
  */
 int gmem_watch_register(struct gmem_map *map, pgoff_t first, pgoff_t last,
 			pgoff_t index, struct gmem_context *context, u64 modes)
 {
-	struct gmem_watch *watch, *old;
+	pgoff_t shift = index - first;
+	struct gmem_watch *old;
+	pgoff_t stop;
 	int err;
-
-	watch = kzalloc_obj(*watch, GFP_KERNEL_ACCOUNT);
-	if (!watch)
-		return -ENOMEM;
-	watch->gmem = map->gmem;
-	watch->map = map;
-	watch->context = context;
-	watch->first = first;
-	watch->last = last;
-	watch->index = index;
-	watch->modes = modes;
-	watch->policy = GMEMFD_POLICY_RELEASE;
 
 	err = gmem_watch_lock(map->gmem);
 	if (err)
-		goto out_free;
-	/* As the kernel has it: registering less changes nothing. */
-	old = gmem_watch_mapped(map, first, last);
-	if (old && old->first <= first && old->last >= last &&
-	    (old->modes & modes) == modes) {
-		gmem_watch_unlock(map->gmem);
-		goto out_free;
-	}
-	err = gmem_watch_end_mapped(map, first, last, false);
-	if (!err) {
-		gmem_watch_link(watch);
-		trace_gmem_watch(watch, true);
+		return err;
+	err = gmem_watch_cut_edges(map, first, last, modes, GFP_KERNEL_ACCOUNT);
+	while (!err && first <= last) {
+		old = gmem_watch_mapped(map, first, last);
+		if (old && old->first <= first) {
+			/* As the kernel has it: registering less changes nothing. */
+			if ((old->modes & modes) != modes)
+				gmem_watch_change_mapped(old, modes);
+			stop = old->last;
+		} else {
+			stop = old ? old->first - 1 : last;
+			err = gmem_watch_begin_mapped(map, first, stop,
+						      first + shift, context,
+						      modes);
+		}
+		first = stop + 1;
+		cond_resched();
 	}
 	gmem_watch_unlock(map->gmem);
-	if (!err)
-		return 0;
-
-out_free:
-	kfree(watch);
 	return err;
 }
 

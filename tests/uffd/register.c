@@ -21,6 +21,7 @@ static const struct parity_diff diffs[] = {
 	  "MOVE and RWPROTECT are not offered" },
 	{ "ioctls_that_a_range_takes", "both", "WAKE COPY ZEROPAGE CONTINUE POISON",
 	  "MOVE and RWPROTECT are not offered" },
+	{ "mode_goes_while_a_thread_waits", "wait", "0", "no message can be answered any more" },
 	{ "one_context_a_range", "second takes away from the first", "EINVAL", OWNERS },
 	{ "one_context_a_range", "second takes all away", "EINVAL", OWNERS },
 	{ "one_context_a_range", "nothing of that was done, either", "0, field 1 pages", OWNERS },
@@ -318,6 +319,91 @@ PARITY(modes_change_by_registering_again)
 	s_msg(s, "absent", s->uffd);
 	s_fill(s, "copy", 2, 1);
 	s_poked(s, "saw", &poke);
+}
+
+/* Each of the registrations that a range has keeps what it had, where that was more. */
+PARITY(registering_less_over_several)
+{
+	struct poke poke;
+
+	s_rig(s, 8, 0, 0);
+	s_write(s, 0, 4);
+	s_register(s, "both", s->uffd, s_at(s, 0), 2 * s->ps, MISSING | MINOR);
+	s_register(s, "MISSING", s->uffd, s_at(s, 0), 4 * s->ps, MISSING);
+	s_poke(&poke, s_at(s, 1));
+	s_msg(s, "content, both", s->uffd);
+	s_continue(s, "continue", s->uffd, s_at(s, 1), s->ps, 0);
+	s_poked(s, "saw", &poke);
+	s_touch(s, "content, MISSING", s_at(s, 2));
+	/* MINOR takes MISSING's place, and leaves both as they are. */
+	s_register(s, "MINOR", s->uffd, s_at(s, 1), 7 * s->ps, MINOR);
+	REQUIRE_OK(fallocate(s->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 3 * s->ps));
+	s_poke(&poke, s_at(s, 1));
+	s_msg(s, "absent, both", s->uffd);
+	s_fill(s, "copy", 1, 1);
+	s_poked(s, "saw", &poke);
+	s_touch(s, "absent, MINOR", s_at(s, 2));
+	s_touch(s, "absent, MINOR alone", s_at(s, 6));
+	/* It may have been mapped along with the one before. */
+	REQUIRE_OK(madvise(s->map + 3 * s->ps, s->ps, MADV_DONTNEED));
+	s_poke(&poke, s_at(s, 3));
+	s_msg(s, "content, MINOR", s->uffd);
+	s_continue(s, "continue", s->uffd, s_at(s, 3), s->ps, 0);
+	s_poked(s, "saw", &poke);
+	s_unregister(s, "unregister", s->uffd, s_at(s, 0), 8 * s->ps);
+	s_touch(s, "absent", s_at(s, 0));
+	s_quiet(s, "no more", s->uffd);
+}
+
+/* Who waits goes on waiting, and is not told of once more. */
+PARITY(registering_more_while_a_thread_waits)
+{
+	struct poke absent, content;
+
+	s_rig(s, 8, 0, 0);
+	s_write(s, 2, 1);
+	s_register(s, "MISSING", s->uffd, s_at(s, 0), 2 * s->ps, MISSING);
+	s_register(s, "MINOR", s->uffd, s_at(s, 2), 2 * s->ps, MINOR);
+	s_poke(&absent, s_at(s, 1));
+	s_msg(s, "absent", s->uffd);
+	s_poke(&content, s_at(s, 2));
+	s_msg(s, "content", s->uffd);
+	s_register(s, "the same", s->uffd, s_at(s, 0), 2 * s->ps, MISSING);
+	s_register(s, "both", s->uffd, s_at(s, 1), 2 * s->ps, MISSING | MINOR);
+	s_register(s, "more pages", s->uffd, s_at(s, 0), 8 * s->ps, MISSING | MINOR);
+	/* Time for what should not come. */
+	sleep_seconds(0.05);
+	s_log(s, "wait", "%ld, %ld unread", s_total(s->uffd), s_pending(s->uffd));
+	s_quiet(s, "no more", s->uffd);
+	s_fill(s, "copy", 0, 2);
+	s_poked(s, "absent", &absent);
+	s_continue(s, "continue", s->uffd, s_at(s, 2), s->ps, 0);
+	s_poked(s, "content", &content);
+	s_quiet(s, "no more", s->uffd);
+}
+
+/* The mode that a thread waits for goes: theirs waits for WAKE, ours looks again. */
+PARITY(mode_goes_while_a_thread_waits)
+{
+	struct poke absent, content;
+
+	s_rig(s, 4, 0, 0);
+	s_write(s, 2, 1);
+	s_register(s, "MISSING", s->uffd, s_at(s, 0), 2 * s->ps, MISSING);
+	s_register(s, "MINOR", s->uffd, s_at(s, 2), 2 * s->ps, MINOR);
+	s_poke(&absent, s_at(s, 1));
+	s_msg(s, "absent", s->uffd);
+	s_poke(&content, s_at(s, 2));
+	s_msg(s, "content", s->uffd);
+	s_register(s, "MINOR", s->uffd, s_at(s, 0), 2 * s->ps, MINOR);
+	s_register(s, "MISSING", s->uffd, s_at(s, 2), 2 * s->ps, MISSING);
+	if (s->ours)
+		REQUIRE(wait_for(!s_total(s->uffd), S_SECONDS));
+	s_log(s, "wait", "%ld", s_total(s->uffd));
+	s_wake(s, "wake", s->uffd, s_at(s, 0), 4 * s->ps);
+	s_poked(s, "absent", &absent);
+	s_poked(s, "content", &content);
+	s_quiet(s, "no more", s->uffd);
 }
 
 PARITY(parts_of_a_mapping)
