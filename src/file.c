@@ -338,8 +338,9 @@ static int gmem_punch(struct gmem *gmem, loff_t pos, loff_t end)
 			err = gmem_watch_punch(gmem, first, last);
 		if (!err) {
 			gmem_store_remove(gmem, first, last);
-			/* Who waited for a closed page waits for an absent one now. */
-			gmem_trap_wake(gmem, first, last);
+			/* Who waits for an absent page goes on; no page is closed now. */
+			gmem_trap_wake_modes(gmem, first, last, NULL,
+					     GMEMFD_MODE_MINOR);
 			trace_gmem_punch(gmem, first, last);
 		}
 		filemap_invalidate_unlock(mapping);

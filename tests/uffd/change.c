@@ -336,3 +336,24 @@ PARITY(split_and_joined_and_unregistered)
 	s_register(s, "register all", s->uffd, s_at(s, 0), 16 * s->ps, MISSING | MINOR);
 	s_fill(s, "copy", 5, 1);
 }
+
+/* It was absent and is: who waits is neither woken nor told of once more. */
+PARITY(punched_while_waiting_as_absent)
+{
+	struct poke a, b;
+
+	s_rig(s, 4, MISSING, 0);
+	s_poke(&a, s_at(s, 1));
+	s_msg(s, "fault", s->uffd);
+	REQUIRE_OK(fallocate(s->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * s->ps));
+	s_poke(&b, s_at(s, 2));
+	s_msg(s, "another", s->uffd);
+	REQUIRE_OK(madvise(s->map, 4 * s->ps, MADV_REMOVE));
+	/* Time for what should not come. */
+	sleep_seconds(0.05);
+	s_log(s, "wait", "%ld, %ld unread", s_total(s->uffd), s_pending(s->uffd));
+	s_quiet(s, "no more", s->uffd);
+	s_fill(s, "copy", 1, 2);
+	s_poked(s, "saw", &a);
+	s_poked(s, "saw", &b);
+}
