@@ -417,7 +417,7 @@ int gmem_watch_register(struct gmem_map *map, pgoff_t first, pgoff_t last,
 int gmem_watch_unregister(struct gmem_map *map, pgoff_t first, pgoff_t last);
 bool gmem_watch_may_cut(struct gmem_map *map, pgoff_t page);
 void gmem_watch_unmapped(struct gmem_map *map, pgoff_t first, pgoff_t last);
-int gmem_watch_wants(struct gmem *gmem, const struct gmem_source *source,
+int gmem_watch_wants(struct gmem *gmem, struct gmem_source *source,
 		     pgoff_t index, pgoff_t last);
 int gmem_watch_punch(struct gmem *gmem, pgoff_t first, pgoff_t last);
 int gmem_watch_add(struct gmem *gmem, const struct gmemfd_watch *args);
@@ -527,6 +527,7 @@ enum gmem_publish {
  * @end: with @context: the address behind the last
  * @index: with @context: the page of the file that @start maps
  * @modes: with @context: GMEMFD_MODE_* that all of it is registered for
+ * @poison: with @context: set where UFFDIO_POISON has been before
  */
 struct gmem_source {
 	struct iov_iter *iter;
@@ -537,6 +538,7 @@ struct gmem_source {
 	unsigned long end;
 	pgoff_t index;
 	u64 modes;
+	bool poison;
 };
 
 /* Operations in one GMEMFD_RESOLVE. */

@@ -85,9 +85,8 @@ static void gmem_source_back(struct gmem_source *source, u64 tell)
 }
 
 /* Whether pages are still to be provided, now that the source has been read. */
-static int gmem_source_wanted(struct gmem *gmem,
-			      const struct gmem_source *source, pgoff_t index,
-			      pgoff_t last)
+static int gmem_source_wanted(struct gmem *gmem, struct gmem_source *source,
+			      pgoff_t index, pgoff_t last)
 {
 	return source->context ?
 	       gmem_watch_wants(gmem, source, index, last) : 0;

@@ -419,11 +419,15 @@ static struct vm_area_struct *gmem_uffd_find(struct gmem_context *context,
 /*
  * Takes poison away from what was provided, and maps it where it would trap again,
  * present as it is. What cannot be mapped now, because the mapping has changed, traps
- * or does not by itself.
+ * or does not by itself; one that has come to the same place is no concern of it.
  */
-static void gmem_uffd_provided(struct gmem_context *context,
-			       unsigned long start, unsigned long end)
+static void gmem_uffd_provided(const struct gmem_source *source,
+			       struct gmem *gmem, pgoff_t index, long nr)
 {
+	unsigned long start = source->start +
+			      ((index - source->index) << PAGE_SHIFT);
+	unsigned long end = start + (nr << PAGE_SHIFT);
+	struct gmem_context *context = source->context;
 	struct mm_struct *mm = context->mm;
 	struct vm_area_struct *vma;
 	pgoff_t first, last;
@@ -434,6 +438,9 @@ static void gmem_uffd_provided(struct gmem_context *context,
 	if (mmap_read_lock_killable(mm))
 		return;
 	vma = gmem_uffd_find(context, start, end, &modes);
+	if (!IS_ERR(vma) && (file_inode(vma->vm_file) != &gmem->inode ||
+			     linear_page_index(vma, start) != index))
+		vma = NULL;
 	while (!IS_ERR_OR_NULL(vma) && start < end) {
 		gmem_uffd_clip(vma, start, end, &first, &last);
 		gmem_map_cure(gmem_map_of(vma), first, last);
@@ -449,6 +456,27 @@ static void gmem_uffd_provided(struct gmem_context *context,
 	mmap_read_unlock(mm);
 }
 
+/* Return: pages done, or -errno for none. */
+static long gmem_uffd_provide_part(struct gmem *gmem, pgoff_t index,
+				   pgoff_t last, struct gmem_source *source,
+				   bool wake, enum gmem_stat stat)
+{
+	/* Those who wait are woken when they can have it, or they would trap at once. */
+	bool later = source->modes & GMEMFD_MODE_MINOR || source->poison;
+	long done;
+
+	done = gmem_provide_all(gmem, index, last, source,
+				later || !wake ? GMEMFD_RANGE_DONTWAKE : 0,
+				stat);
+	/* POISON may have been there first, although it came after the look. */
+	if (done > 0 && (later || source->poison)) {
+		gmem_uffd_provided(source, gmem, index, done);
+		if (wake)
+			gmem_trap_wake(gmem, index, index + done - 1);
+	}
+	return done;
+}
+
 /* COPY and ZEROPAGE. Return: bytes done, or -errno for none. */
 static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 			      unsigned long len, struct gmem_source *source,
@@ -456,7 +484,6 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 {
 	struct mm_struct *mm = context->mm;
 	struct vm_area_struct *vma;
-	bool poison = false, maps;
 	pgoff_t index, last, end;
 	struct gmem *gmem;
 	struct file *file;
@@ -476,8 +503,9 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 	last = index + (len >> PAGE_SHIFT) - 1;
 	for (at = start; at < start + len; at = vma->vm_end) {
 		vma = vma_lookup(mm, at);
-		poison |= gmem_map_poisoned(gmem_map_of(vma), at >> PAGE_SHIFT,
-					    (start + len - 1) >> PAGE_SHIFT);
+		source->poison |= gmem_map_poisoned(gmem_map_of(vma),
+						    at >> PAGE_SHIFT,
+						    (start + len - 1) >> PAGE_SHIFT);
 	}
 	/*
 	 * The source may trap, or lie in what the handler unmaps. What becomes of
@@ -492,18 +520,10 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 	source->end = start + len;
 	source->index = index;
 	source->modes = modes;
-	maps = modes & GMEMFD_MODE_MINOR || poison;
 	done = -EFAULT;
 	if (index < end)
-		done = gmem_provide_all(gmem, index, min(last, end - 1), source,
-					maps || !wake ?
-					GMEMFD_RANGE_DONTWAKE : 0, stat);
-	if (done > 0 && maps) {
-		/* Before they are woken, or they would trap at once. */
-		gmem_uffd_provided(context, start, start + (done << PAGE_SHIFT));
-		if (wake)
-			gmem_trap_wake(gmem, index, index + done - 1);
-	}
+		done = gmem_uffd_provide_part(gmem, index, min(last, end - 1),
+					      source, wake, stat);
 	fput(file);
 	return done < 0 ? done : done << PAGE_SHIFT;
 }

@@ -749,13 +749,14 @@ static int gmem_watch_punch_map(struct gmem_map *map, pgoff_t first,
  *
  * The source was read without a lock. Whatever unmaps, moves or registers takes
  * invalidate_lock exclusive, so what is put in under the same hold of it comes
- * before any of these has returned, or not at all.
+ * before any of these has returned, or not at all. So does UFFDIO_POISON, which refuses
+ * what has content: what it was faster with is told in @source.
  *
  * Return: 0; -ENOENT where some of it is registered no longer; -EAGAIN where it is
  * another page or registered in another way by now, and for a notice that the
  * handler has not read.
  */
-int gmem_watch_wants(struct gmem *gmem, const struct gmem_source *source,
+int gmem_watch_wants(struct gmem *gmem, struct gmem_source *source,
 		     pgoff_t index, pgoff_t last)
 {
 	/* From a page of the file to one by address; may wrap, and back. */
@@ -769,6 +770,7 @@ int gmem_watch_wants(struct gmem *gmem, const struct gmem_source *source,
 	}
 	if (!map)
 		return -ENOENT;
+	source->poison |= gmem_map_poisoned(map, index + shift, last + shift);
 	while (index <= last) {
 		watch = gmem_watch_mapped(map, index + shift, index + shift);
 		if (!watch)

@@ -422,3 +422,82 @@ TEST_LIMIT(nobody_waits_untold, 40)
 	tap_diag("%lu waits", (unsigned long)m->waits);
 	CHECK(m->waits > 0);
 }
+
+/* COPY and POISON of the same page at the same time: where COPY has succeeded there is content, whoever came first. */
+struct duel {
+	struct side side;
+	atomic_ulong page;
+	atomic_ulong done;
+	int copied[MEETINGS];
+	int poisoned[MEETINGS];
+};
+
+static void *duel_copy(void *arg)
+{
+	struct duel *d = arg;
+	struct side *s = &d->side;
+
+	for (size_t i = 0; i < MEETINGS; i++) {
+		struct uffdio_copy args = { .dst = s_at(s, i), .src = (uintptr_t)s->src + i * s->ps, .len = s->ps };
+
+		while (d->page < i)
+			sched_yield();
+		d->copied[i] = ioctl(s->uffd, UFFDIO_COPY, &args) ? errno : 0;
+		d->done++;
+	}
+	return NULL;
+}
+
+static void *duel_poison(void *arg)
+{
+	struct duel *d = arg;
+	struct side *s = &d->side;
+
+	for (size_t i = 0; i < MEETINGS; i++) {
+		struct uffdio_poison args = { .range = { s_at(s, i), s->ps } };
+
+		while (d->page < i)
+			sched_yield();
+		d->poisoned[i] = ioctl(s->uffd, UFFDIO_POISON, &args) ? errno : 0;
+		d->done++;
+	}
+	return NULL;
+}
+
+TEST(poison_does_not_outlive_a_copy)
+{
+	static const uint64_t modes[] = { MISSING, MISSING | MINOR };
+	struct duel *d = xmmap_anon(sizeof(*d));
+	struct side *s = &d->side;
+	unsigned long both = 0;
+
+	s->ours = !getenv("UFFD_AGAINST_ITSELF");
+	s->ps = page_size();
+	for (int round = 0; round < 8; round++) {
+		pthread_t threads[2];
+
+		s_rig(s, MEETINGS, modes[round % 2], 0);
+		d->page = 0;
+		d->done = 0;
+		threads[0] = thread_start(duel_copy, d);
+		threads[1] = thread_start(duel_poison, d);
+		for (size_t i = 0; i < MEETINGS; i++) {
+			REQUIRE(wait_for(d->done == 2 * (i + 1), 5));
+			d->page = i + 1;
+		}
+		for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+			REQUIRE(thread_join_for(threads[i], 5));
+		for (size_t i = 0; i < MEETINGS; i++) {
+			CHECK_EQ(d->copied[i], 0);
+			CHECK(d->poisoned[i] == 0 || d->poisoned[i] == EEXIST);
+			CHECK_EQ(touch_read(s->map + i * s->ps), 0);
+			CHECK_EQ(touch_last.value, s_byte(i));
+			both += !d->poisoned[i];
+		}
+		close(s->uffd);
+		close(s->file);
+		REQUIRE_OK(munmap(s->map - s->ps, (MEETINGS + 2) * s->ps));
+		REQUIRE_OK(munmap(s->src, MEETINGS * s->ps));
+	}
+	tap_diag("%lu of %d times POISON came first", both, 8 * MEETINGS);
+}
