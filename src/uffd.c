@@ -477,11 +477,15 @@ static long gmem_uffd_provide_part(struct gmem *gmem, pgoff_t index,
 	return done;
 }
 
-/* COPY and ZEROPAGE. Return: bytes done, or -errno for none. */
+/*
+ * COPY and ZEROPAGE. @mode: UFFDIO_COPY_MODE_*; the others have the same bits.
+ * Return: bytes done, or -errno for none.
+ */
 static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 			      unsigned long len, struct gmem_source *source,
-			      bool wake, enum gmem_stat stat)
+			      u64 mode, enum gmem_stat stat)
 {
+	bool wake = !(mode & UFFDIO_COPY_MODE_DONTWAKE);
 	struct mm_struct *mm = context->mm;
 	struct vm_area_struct *vma;
 	pgoff_t index, last, end;
@@ -494,6 +498,9 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
 	vma = gmem_uffd_find(context, start, start + len, &modes);
+	/* Nothing is registered for it. */
+	if (!IS_ERR(vma) && mode & UFFDIO_COPY_MODE_WP)
+		vma = ERR_PTR(-EINVAL);
 	if (IS_ERR(vma)) {
 		mmap_read_unlock(mm);
 		return PTR_ERR(vma);
@@ -538,6 +545,8 @@ static long gmem_uffd_result(s64 done, u64 len, s64 __user *result)
 	return done == len ? 0 : -EAGAIN;
 }
 
+static_assert(UFFDIO_ZEROPAGE_MODE_DONTWAKE == UFFDIO_COPY_MODE_DONTWAKE);
+
 static long gmem_uffd_copy(struct gmem_context *context, void __user *uargs)
 {
 	struct uffdio_copy __user *user = uargs;
@@ -552,10 +561,6 @@ static long gmem_uffd_copy(struct gmem_context *context, void __user *uargs)
 	    gmem_uffd_check_pages(context->mm, args.dst, args.len) ||
 	    args.mode & ~(UFFDIO_COPY_MODE_DONTWAKE | UFFDIO_COPY_MODE_WP))
 		return -EINVAL;
-	/* Nothing is registered for it. */
-	done = -EINVAL;
-	if (args.mode & UFFDIO_COPY_MODE_WP)
-		goto out;
 	done = -EAGAIN;
 	if (gmem_context_changing(context, args.dst, args.dst + args.len))
 		goto out;
@@ -568,9 +573,7 @@ static long gmem_uffd_copy(struct gmem_context *context, void __user *uargs)
 		return -ESRCH;
 	source.iter = &iter;
 	done = gmem_uffd_provide(context, args.dst, iov_iter_count(&iter),
-				 &source,
-				 !(args.mode & UFFDIO_COPY_MODE_DONTWAKE),
-				 GMEM_STAT_COPIED);
+				 &source, args.mode, GMEM_STAT_COPIED);
 	mmput(context->mm);
 out:
 	return gmem_uffd_result(done, args.len, &user->copy);
@@ -596,17 +599,17 @@ static long gmem_uffd_zeropage(struct gmem_context *context, void __user *uargs)
 	if (!mmget_not_zero(context->mm))
 		return -ESRCH;
 	done = gmem_uffd_provide(context, args.range.start, args.range.len,
-				 &zeros,
-				 !(args.mode & UFFDIO_ZEROPAGE_MODE_DONTWAKE),
-				 GMEM_STAT_ZEROED);
+				 &zeros, args.mode, GMEM_STAT_ZEROED);
 	mmput(context->mm);
 out:
 	return gmem_uffd_result(done, args.range.len, &user->zeropage);
 }
 
+/* CONTINUE. @mode: UFFDIO_CONTINUE_MODE_*. Return: bytes done, or -errno for none. */
 static long gmem_uffd_open(struct gmem_context *context, unsigned long start,
-			   unsigned long end, bool wake)
+			   unsigned long end, u64 mode)
 {
+	bool wake = !(mode & UFFDIO_CONTINUE_MODE_DONTWAKE);
 	struct mm_struct *mm = context->mm;
 	struct vm_area_struct *vma;
 	unsigned long stop, reached;
@@ -618,6 +621,9 @@ static long gmem_uffd_open(struct gmem_context *context, unsigned long start,
 		return -EINTR;
 	vma = gmem_uffd_find(context, start, end, &modes);
 	done = PTR_ERR_OR_ZERO(vma);
+	/* Nothing is registered for it. */
+	if (!done && mode & UFFDIO_CONTINUE_MODE_WP)
+		done = -EINVAL;
 	while (!done && at < end) {
 		vma = vma_lookup(mm, at);
 		stop = min(end, vma->vm_end);
@@ -649,9 +655,6 @@ static long gmem_uffd_continue(struct gmem_context *context, void __user *uargs)
 	    args.mode & ~(UFFDIO_CONTINUE_MODE_DONTWAKE |
 			  UFFDIO_CONTINUE_MODE_WP))
 		return -EINVAL;
-	done = -EINVAL;
-	if (args.mode & UFFDIO_CONTINUE_MODE_WP)
-		goto out;
 	done = -EAGAIN;
 	if (gmem_context_changing(context, args.range.start,
 				  args.range.start + args.range.len))
@@ -659,8 +662,7 @@ static long gmem_uffd_continue(struct gmem_context *context, void __user *uargs)
 	if (!mmget_not_zero(context->mm))
 		return -ESRCH;
 	done = gmem_uffd_open(context, args.range.start,
-			      args.range.start + args.range.len,
-			      !(args.mode & UFFDIO_CONTINUE_MODE_DONTWAKE));
+			      args.range.start + args.range.len, args.mode);
 	mmput(context->mm);
 out:
 	return gmem_uffd_result(done, args.range.len, &user->mapped);

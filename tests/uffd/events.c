@@ -154,6 +154,7 @@ PARITY(events_while_unread)
 	s_rig(s, 8, MISSING | MINOR, UFFD_FEATURE_EVENT_UNMAP);
 	s_write(s, 7, 1);
 	cause(s, NULL, &poke, do_unmap, 2, 2);
+	s_copy(s, "copy into it, WP", s->uffd, s_at(s, 2), (uintptr_t)s->src, s->ps, UFFDIO_COPY_MODE_WP);
 	s_fill(s, "copy elsewhere", 0, 1);
 	s_zero(s, "zero elsewhere", s->uffd, s_at(s, 1), s->ps, 0);
 	s_continue(s, "continue elsewhere", s->uffd, s_at(s, 7), s->ps, 0);

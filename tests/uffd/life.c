@@ -135,6 +135,7 @@ static void log_dead(struct side *s)
 	unsigned char *src = xmmap_anon(s->ps);
 
 	s_copy(s, "copy", s->uffd, s_at(s, 0), (uintptr_t)src, s->ps, 0);
+	s_copy(s, "copy, WP", s->uffd, s_at(s, 0), (uintptr_t)src, s->ps, UFFDIO_COPY_MODE_WP);
 	s_zero(s, "zero", s->uffd, s_at(s, 0), s->ps, 0);
 	s_continue(s, "continue", s->uffd, s_at(s, 0), s->ps, 0);
 	s_register(s, "register", s->uffd, s_at(s, 0), s->ps, MISSING);

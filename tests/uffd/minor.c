@@ -7,7 +7,8 @@
 #include "gmem.h"
 
 static const struct parity_diff diffs[] = {
-	{ "continue_results", "WP", "EINVAL, field -EINVAL", "6.1 knows no such mode" },
+	{ "continue_results", "WP*", "EINVAL, field -EINVAL", "6.1 knows no such mode" },
+	{ "continue_results", "not registered, WP", "ENOENT, field -ENOENT", "6.1 knows no such mode" },
 };
 
 PARITY_DIFFS(diffs);
@@ -120,6 +121,8 @@ PARITY(continue_results)
 	s_continue(s, "last of it", s->uffd, s_at(s, 5), s->ps, 0);
 	s_continue(s, "up to a mapped page", s->uffd, s_at(s, 4), 2 * s->ps, 0);
 	s_continue(s, "WP", s->uffd, s_at(s, 7), s->ps, 2);
+	s_continue(s, "WP, mapped", s->uffd, s_at(s, 0), s->ps, 2);
+	s_continue(s, "not registered, WP", s->uffd, (uintptr_t)s->src, s->ps, 2);
 	s_touch(s, "first", s_at(s, 0));
 	s_touch(s, "fifth", s_at(s, 4));
 }

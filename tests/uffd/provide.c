@@ -196,9 +196,14 @@ PARITY(unknown_modes)
 	s_log(s, "content", "%d", s_has_content(s, 0));
 }
 
+/* Told after all else: where nothing is registered, that is the answer. */
 PARITY(copy_mode_wp_where_no_wp_is)
 {
-	s_rig(s, 2, MISSING, 0);
+	s_rig(s, 4, MISSING, 0);
+	s_unregister(s, "unregister", s->uffd, s_at(s, 2), 2 * s->ps);
+	s_copy(s, "WP, not registered", s->uffd, s_at(s, 2), (uintptr_t)s->src, s->ps, UFFDIO_COPY_MODE_WP);
+	s_copy(s, "WP, over the end", s->uffd, s_at(s, 1), (uintptr_t)s->src, 2 * s->ps, UFFDIO_COPY_MODE_WP);
+	s_copy(s, "WP, source not there", s->uffd, s_at(s, 0), s->ps, s->ps, UFFDIO_COPY_MODE_WP);
 	s_copy(s, "WP", s->uffd, s_at(s, 0), (uintptr_t)s->src, s->ps, UFFDIO_COPY_MODE_WP);
 	s_copy(s, "WP and DONTWAKE", s->uffd, s_at(s, 0), (uintptr_t)s->src, s->ps, UFFDIO_COPY_MODE_WP | 1);
 	s_log(s, "content", "%d", s_has_content(s, 0));
