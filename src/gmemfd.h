@@ -528,6 +528,7 @@ enum gmem_publish {
  * @index: with @context: the page of the file that @start maps
  * @modes: with @context: GMEMFD_MODE_* that all of it is registered for
  * @poison: with @context: set where UFFDIO_POISON has been before
+ * @itself: with @context: what is provided is also read, through the same mapping
  */
 struct gmem_source {
 	struct iov_iter *iter;
@@ -539,6 +540,7 @@ struct gmem_source {
 	pgoff_t index;
 	u64 modes;
 	bool poison;
+	bool itself;
 };
 
 /* Operations in one GMEMFD_RESOLVE. */

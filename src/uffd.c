@@ -488,12 +488,12 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 	bool wake = !(mode & UFFDIO_COPY_MODE_DONTWAKE);
 	struct mm_struct *mm = context->mm;
 	struct vm_area_struct *vma;
-	pgoff_t index, last, end;
+	pgoff_t index, last, end, at;
+	unsigned long address;
 	struct gmem *gmem;
 	struct file *file;
-	unsigned long at;
+	long done, step;
 	u64 modes;
-	long done;
 
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
@@ -508,10 +508,10 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 	file = get_file(vma->vm_file);
 	index = linear_page_index(vma, start);
 	last = index + (len >> PAGE_SHIFT) - 1;
-	for (at = start; at < start + len; at = vma->vm_end) {
-		vma = vma_lookup(mm, at);
+	for (address = start; address < start + len; address = vma->vm_end) {
+		vma = vma_lookup(mm, address);
 		source->poison |= gmem_map_poisoned(gmem_map_of(vma),
-						    at >> PAGE_SHIFT,
+						    address >> PAGE_SHIFT,
 						    (start + len - 1) >> PAGE_SHIFT);
 	}
 	/*
@@ -527,12 +527,21 @@ static long gmem_uffd_provide(struct gmem_context *context, unsigned long start,
 	source->end = start + len;
 	source->index = index;
 	source->modes = modes;
+	last = min(last, end - 1);
+	/* Each of them may be the source of the next. */
+	step = source->itself ? gmem_granule_pages(gmem) : last - index + 1;
+	at = index;
 	done = -EFAULT;
-	if (index < end)
-		done = gmem_uffd_provide_part(gmem, index, min(last, end - 1),
-					      source, wake, stat);
+	while (at < end && at <= last) {
+		done = gmem_uffd_provide_part(gmem, at,
+					      min(last, at + step - 1), source,
+					      wake, stat);
+		at += max(done, 0L);
+		if (done < step)
+			break;
+	}
 	fput(file);
-	return done < 0 ? done : done << PAGE_SHIFT;
+	return at > index ? (at - index) << PAGE_SHIFT : done;
 }
 
 /* How an operation of which @done bytes, or an errno, came ends. */
@@ -572,6 +581,9 @@ static long gmem_uffd_copy(struct gmem_context *context, void __user *uargs)
 	if (!mmget_not_zero(context->mm))
 		return -ESRCH;
 	source.iter = &iter;
+	source.itself = current->mm == context->mm &&
+			args.src < args.dst + args.len &&
+			args.dst < args.src + args.len;
 	done = gmem_uffd_provide(context, args.dst, iov_iter_count(&iter),
 				 &source, args.mode, GMEM_STAT_COPIED);
 	mmput(context->mm);

@@ -104,6 +104,21 @@ PARITY(copy_from_a_source_that_traps)
 	s_touch(s, "saw", s_at(s, 2));
 }
 
+/* Page by page, so that a page that was copied to can be the source of the next. */
+PARITY(copy_of_its_own_destination)
+{
+	static const uint64_t modes[] = { MISSING, MISSING | MINOR };
+
+	for (size_t m = 0; m < ARRAY_SIZE(modes); m++) {
+		s_rig(s, 32, modes[m], 0);
+		s_fill(s, "first", 15, 1);
+		s_copy(s, "each to the next", s->uffd, s_at(s, 16), s_at(s, 15), 16 * s->ps, 0);
+		s_touch(s, "last", s_at(s, 31));
+		s_touch(s, "one of them", s_at(s, 20));
+		close(s->uffd);
+	}
+}
+
 struct late_copy {
 	struct side *s;
 	size_t to;
