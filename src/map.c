@@ -63,8 +63,37 @@ static int gmem_vma_may_split(struct vm_area_struct *vma, unsigned long address)
 	return gmem_watch_may_cut(map, address >> PAGE_SHIFT) ? 0 : -ENOMEM;
 }
 
+/*
+ * A part of a mapping was moved here. Nobody tells from where, nor how much where the
+ * kernel made one with a neighbour of it, so poison cannot be taken along; and
+ * without it pages would read as zeros that have none. So what may be poisoned
+ * where it comes from is not moved: the kernel puts all of it back.
+ */
+static int gmem_vma_mremap(struct vm_area_struct *vma)
+{
+	struct gmem_map *map = vma->vm_private_data;
+	struct vm_area_struct *other;
+	unsigned long i, index;
+	void *entry;
+
+	if (!map)
+		return 0;
+	xa_for_each(&map->poison, i, entry) {
+		other = vma_lookup(vma->vm_mm, i << PAGE_SHIFT);
+		if (!other || other == vma || other->vm_private_data != map)
+			continue;
+		index = linear_page_index(other, i << PAGE_SHIFT);
+		if (index >= vma->vm_pgoff &&
+		    index - vma->vm_pgoff < vma_pages(vma))
+			return -EINVAL;
+		cond_resched();
+	}
+	return 0;
+}
+
 static const struct vm_operations_struct gmem_vm_ops = {
 	.may_split = gmem_vma_may_split,
+	.mremap = gmem_vma_mremap,
 	.open = gmem_vma_open,
 	.close = gmem_vma_close,
 	.fault = gmem_fault,

@@ -5,6 +5,7 @@
  */
 #include "uffd.h"
 
+#define NOT_MOVED "a module is not told from where, and must not forget poison"
 #define LATE "older kernels put it where it is registered by then"
 
 static const struct parity_diff diffs[] = {
@@ -12,6 +13,9 @@ static const struct parity_diff diffs[] = {
 	{ "copy_sources", "kernel", "EINVAL, field untouched", "6.1 lets the copying itself fail" },
 	{ "beyond_the_end_of_the_file", "copy beyond", "EFAULT, field -EFAULT", "ENOMEM from 7.x on" },
 	{ "beyond_the_end_of_the_file", "zero beyond", "EFAULT, field -EFAULT", "ENOMEM from 7.x on" },
+	{ "poison_moves", "move it", "EINVAL", NOT_MOVED },
+	{ "poison_moves", "old place", "SIGBUS code 4 lsb 12 at +1", NOT_MOVED },
+	{ "poison_moves", "new place", "SIGSEGV code 1 at elsewhere", NOT_MOVED },
 	{ "poison_goes", "and then", "SIGBUS code 4 lsb 12 at +2", "a module is not told of MADV_DONTNEED" },
 	{ "beyond_the_end_of_the_file", "continue beyond", "EFAULT, field -EFAULT", "EINVAL before 7.3" },
 	{ "destination_changes_while_the_source_traps", "another *", "EAGAIN, field -11, content 0", LATE },
@@ -466,4 +470,51 @@ PARITY_SINCE(poison_goes, UFFD_FEATURE_POISON, poison_goes_trace)
 	s_touch(s, "saw", s_at(s, 3));
 	s_unregister(s, "unregister", s->uffd, s_at(s, 0), 5 * s->ps);
 	s_touch(s, "poison stays", s_at(s, 4));
+}
+
+static const char poison_outlives_a_hole_trace[] =
+	"poison: 0, field 1 pages\n"
+	"punched: SIGBUS code 4 lsb 12 at +1\n"
+	"removed: SIGBUS code 4 lsb 12 at +1\n"
+	"content: SIGBUS code 4 lsb 12 at +1\n"
+	"no message: none\n";
+
+PARITY_SINCE(poison_outlives_a_hole, UFFD_FEATURE_POISON, poison_outlives_a_hole_trace)
+{
+	s_rig(s, 4, MISSING, 0);
+	s_poison(s, "poison", s->uffd, s_at(s, 1), s->ps, 0);
+	REQUIRE_OK(fallocate(s->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4 * s->ps));
+	s_touch(s, "punched", s_at(s, 1));
+	s_write(s, 1, 1);
+	REQUIRE_OK(fallocate(s->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, s->ps, s->ps));
+	s_touch(s, "removed", s_at(s, 1));
+	s_write(s, 1, 1);
+	s_touch(s, "content", s_at(s, 1));
+	s_quiet(s, "no message", s->uffd);
+}
+
+static const char poison_moves_trace[] =
+	"poison: 0, field 1 pages\n"
+	"move another part: 0\n"
+	"move it: 0\n"
+	"old place: SIGSEGV code 1 at +1\n"
+	"new place: SIGBUS code 4 lsb 12 at elsewhere\n"
+	"no message: none\n";
+
+static int move_page(struct side *s, size_t page, unsigned char *to)
+{
+	return mremap(s->map + page * s->ps, s->ps, s->ps, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to ? 0 : -1;
+}
+
+PARITY_SINCE(poison_moves, UFFD_FEATURE_POISON, poison_moves_trace)
+{
+	unsigned char *to = xmmap_anon(4 * page_size());
+
+	s_rig(s, 4, MISSING, 0);
+	s_poison(s, "poison", s->uffd, s_at(s, 1), s->ps, 0);
+	s_log_ret(s, "move another part", move_page(s, 3, to));
+	s_log_ret(s, "move it", move_page(s, 1, to + 2 * s->ps));
+	s_touch(s, "old place", s_at(s, 1));
+	s_touch(s, "new place", (uintptr_t)to + 2 * s->ps);
+	s_quiet(s, "no message", s->uffd);
 }
