@@ -615,8 +615,8 @@ static unsigned long gmem_map_ready(struct vm_area_struct *vma,
  * waits for them has to be woken all the same, for nobody can open them once more.
  *
  * Return: bytes done, 1 page or more, less where something stopped it; or, for
- * none, -EEXIST where a page is mapped, -EFAULT where one is absent, -EBUSY where a
- * huge page in use would have to be split, -ENOMEM, -EINTR.
+ * none, -EFAULT where a page is absent, -EIO where its content is lost, -EEXIST where
+ * it is mapped, -EBUSY where a huge page in use would have to be split, -ENOMEM, -EINTR.
  */
 long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
 		   unsigned long end, unsigned long *reached)
@@ -637,16 +637,19 @@ long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
 			err = -EINTR;
 			break;
 		}
-		if (gmem_map_present(vma->vm_mm, address)) {
-			err = -EEXIST;
-			break;
-		}
-		/* Where a folio is being split there seems to be none without it. */
+		/*
+		 * First of all, as mfill_atomic_pte_continue() does. Where a folio
+		 * is being split there seems to be none without the lock.
+		 */
 		filemap_invalidate_lock_shared(vma->vm_file->f_mapping);
 		state = gmem_store_state(gmem, linear_page_index(vma, address));
 		filemap_invalidate_unlock_shared(vma->vm_file->f_mapping);
 		if (state != GMEM_PRESENT) {
-			err = -EFAULT;
+			err = state == GMEM_POISONED ? -EIO : -EFAULT;
+			break;
+		}
+		if (gmem_map_present(vma->vm_mm, address)) {
+			err = -EEXIST;
 			break;
 		}
 		/* As far as possible, so that large folios fit in. */

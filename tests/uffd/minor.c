@@ -319,6 +319,35 @@ PARITY(read_only_mapping)
 	s_quiet(s, "no more", s->uffd);
 }
 
+/* By a child: some kernels send SIGBUS to who asks for it. */
+static void lose_page(struct side *s, size_t page)
+{
+	pid_t pid = REQUIRE_OK(fork());
+	int status;
+
+	if (pid == 0)
+		_exit(madvise(s->map + page * s->ps, s->ps, MADV_HWPOISON) ? errno : 0);
+	status = child_wait(pid, S_SECONDS);
+	if (WIFEXITED(status) && WEXITSTATUS(status))
+		s_log(s, "lose it", "%s", s_errno(WEXITSTATUS(status)));
+	else
+		REQUIRE(status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS));
+}
+
+/* The hardware has lost a page: that is told, not that the page is mapped, or absent. */
+PARITY(continue_what_is_lost)
+{
+	s_rig(s, 4, MINOR, 0);
+	s_write(s, 0, 3);
+	s_continue(s, "map it", s->uffd, s_at(s, 0), 2 * s->ps, 0);
+	s_touch(s, "mapped", s_at(s, 1));
+	lose_page(s, 1);
+	s_continue(s, "continue", s->uffd, s_at(s, 1), s->ps, 0);
+	s_continue(s, "up to it", s->uffd, s_at(s, 0), 2 * s->ps, 0);
+	REQUIRE_OK(madvise(s->map, s->ps, MADV_DONTNEED));
+	s_continue(s, "up to it, then", s->uffd, s_at(s, 0), 3 * s->ps, 0);
+}
+
 /*
  * A file whose content lies in 2 MiB pages, where the side can have such: the mapping traps by 4 KiB none the less, and
  * what has been continued is what it was.
