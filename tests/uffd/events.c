@@ -14,6 +14,7 @@ static const struct parity_diff diffs[] = {
 	{ "remove_event", "held until it is read", "no", NOT_HELD },
 	{ "remove_event", "DONTNEED event", "none", "a module is not told of MADV_DONTNEED, and no content goes" },
 	{ "events_not_asked_for", "punched", "remove elsewhere to elsewhere", ANY_HOLE },
+	{ "adjacent_events", "messages", "1", "what goes on where the last one ended is one with it" },
 	{ "events_while_unread", "copy elsewhere", "0, field 1 pages", NOT_HELD },
 	{ "events_while_unread", "zero elsewhere", "0, field 1 pages", NOT_HELD },
 	{ "events_while_unread", "continue elsewhere", "0, field 1 pages", NOT_HELD },
@@ -88,6 +89,80 @@ PARITY(unmap_event)
 		told += msg.arg.remove.end - msg.arg.remove.start;
 	s_log(s, "pages told of", "%zu", told / s->ps);
 	caused(s, "munmap", &poke);
+	s_quiet(s, "no more", s->uffd);
+}
+
+static long do_map_over(struct poke *poke)
+{
+	return mmap((void *)poke->at, poke->arg, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+	       MAP_FAILED ? -1 : 0;
+}
+
+static unsigned char *elsewhere;
+
+static long do_move_away(struct poke *poke)
+{
+	return mremap((void *)poke->at, poke->arg, poke->arg, MREMAP_MAYMOVE | MREMAP_FIXED, elsewhere) ==
+	       MAP_FAILED ? -1 : 0;
+}
+
+static long do_move_over(struct poke *poke)
+{
+	return mremap(elsewhere, poke->arg, poke->arg, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)poke->at) ==
+	       MAP_FAILED ? -1 : 0;
+}
+
+static long do_shrink(struct poke *poke)
+{
+	return mremap((void *)(poke->at - poke->arg), 2 * poke->arg, poke->arg, 0) == MAP_FAILED ? -1 : 0;
+}
+
+/* Whatever takes a part of the mapping away. */
+PARITY(unmap_event_of_other_calls)
+{
+	static const struct {
+		const char *key;
+		long (*call)(struct poke *poke);
+		size_t page;
+	} rows[] = {
+		{ "mapped over", do_map_over, 1 }, { "moved away", do_move_away, 4 },
+		{ "moved over", do_move_over, 7 }, { "shrunk", do_shrink, 11 },
+	};
+	struct poke poke;
+
+	s_rig(s, 12, MISSING, UFFD_FEATURE_EVENT_UNMAP);
+	elsewhere = xmmap_anon(s->ps);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		cause(s, NULL, &poke, rows[i].call, rows[i].page, 1);
+		s_msg(s, rows[i].key, s->uffd);
+		caused(s, rows[i].key, &poke);
+		s_quiet(s, "no more", s->uffd);
+		if (rows[i].call == do_move_away)
+			elsewhere = xmmap_anon(s->ps);
+	}
+	s_fill(s, "between", 2, 2);
+	s_fill(s, "behind", 8, 3);
+}
+
+/* Two munmap calls that nobody has read of yet. */
+PARITY(adjacent_events)
+{
+	struct poke first, second;
+	struct uffd_msg msg;
+	size_t told = 0;
+	int msgs = 0;
+
+	s_rig(s, 8, MISSING, UFFD_FEATURE_EVENT_UNMAP);
+	cause(s, NULL, &first, do_unmap, 2, 1);
+	cause(s, NULL, &second, do_unmap, 3, 2);
+	while (told < 3 * s->ps && s_read(s->uffd, &msg) && msg.event == UFFD_EVENT_UNMAP) {
+		told += msg.arg.remove.end - msg.arg.remove.start;
+		msgs++;
+	}
+	s_log(s, "pages told of", "%zu", told / s->ps);
+	s_log(s, "messages", "%d", msgs);
+	caused(s, "munmap", &first);
+	caused(s, "munmap", &second);
 	s_quiet(s, "no more", s->uffd);
 }
 

@@ -5,9 +5,9 @@
  */
 #include "gmem.h"
 #include "peer.h"
+#include "uffd.h"
 
 #define PAGES 8
-#define MISSING UFFDIO_REGISTER_MODE_MISSING
 
 static void *reader(void *arg)
 {
@@ -122,4 +122,32 @@ TEST(fork_events_want_a_privilege_and_are_not_offered)
 	api = (struct uffdio_api){ .api = UFFD_API };
 	CHECK_OK(ioctl(uffd, UFFDIO_API, &api));
 	CHECK(!(api.features & UFFD_FEATURE_EVENT_FORK));
+}
+
+/* As by a kernel that does not know it, and without a look at the struct. */
+TEST(refused_ioctls)
+{
+	static const struct {
+		int nr;
+		size_t size;
+	} rows[] = {
+		{ _UFFDIO_WRITEPROTECT, 24 }, { 5 /* MOVE */, 40 }, { UFFD_NR_RWPROTECT, 24 }, { UFFD_NR_SET_MODE, 16 },
+		{ UFFD_NR_SET_MODE + 1, 16 }, { 0x3e, 8 },
+	};
+	size_t ps = page_size();
+	int fd = xgmem(PAGES * ps), uffd = xuffd_gmem(0);
+	unsigned char *map = xmmap(NULL, PAGES * ps, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	xuffd_register(uffd, map, PAGES * ps, MISSING);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		uint64_t args[8] = { (uintptr_t)map, ps };
+		unsigned char before[sizeof(args)];
+
+		memset(args + 2, 0, sizeof(args) - 2 * sizeof(*args));
+		memcpy(before, args, sizeof(args));
+		CHECK_ERRNO(ioctl(uffd, _IOC(_IOC_READ | _IOC_WRITE, UFFDIO, rows[i].nr, rows[i].size), args), EINVAL);
+		CHECK(!memcmp(before, args, sizeof(args)));
+		CHECK_ERRNO(ioctl(uffd, _IOC(_IOC_READ | _IOC_WRITE, UFFDIO, rows[i].nr, rows[i].size), NULL), EINVAL);
+	}
+	CHECK_ERRNO(ioctl(uffd, 0xdead, NULL), EINVAL);
 }
