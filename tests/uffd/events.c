@@ -13,6 +13,8 @@ static const struct parity_diff diffs[] = {
 	{ "unmap_event", "held until it is read", "no", NOT_HELD },
 	{ "remove_event", "held until it is read", "no", NOT_HELD },
 	{ "remove_event", "DONTNEED event", "none", "a module is not told of MADV_DONTNEED, and no content goes" },
+	{ "removed_through_another_mapping", "alias", "remove +1 to +3", ANY_HOLE },
+	{ "removed_through_another_mapping", "child", "remove +5 to +6", ANY_HOLE },
 	{ "events_not_asked_for", "punched", "remove elsewhere to elsewhere", ANY_HOLE },
 	{ "adjacent_events", "messages", "1", "what goes on where the last one ended is one with it" },
 	{ "events_while_unread", "copy elsewhere", "0, field 1 pages", NOT_HELD },
@@ -184,6 +186,34 @@ PARITY(remove_event)
 	s_msg(s, "removed", s->uffd);
 	s_fill(s, "copy", 5, 1);
 	s_poked(s, "saw", &poke);
+}
+
+static void remove_in_child(struct side *s, void *arg)
+{
+	REQUIRE_OK(madvise(arg, s->ps, MADV_REMOVE));
+}
+
+/* Through a mapping that is not registered, by this process or another. */
+PARITY(removed_through_another_mapping)
+{
+	unsigned char *alias;
+	struct poke poke;
+
+	s_rig(s, 8, MISSING, UFFD_FEATURE_EVENT_REMOVE);
+	alias = s_map(s, s->file, 8, 0);
+	s_fill(s, "copy", 0, 8);
+	s_touch(s, "mapped", s_at(s, 5));
+	REQUIRE_OK(madvise(alias + s->ps, 2 * s->ps, MADV_REMOVE));
+	s_quiet(s, "alias", s->uffd);
+	/* In the child the mapping itself is not registered either. */
+	s_child_end(s_child(s, remove_in_child, s->map + 5 * s->ps));
+	s_quiet(s, "child", s->uffd);
+	s_quiet(s, "no more", s->uffd);
+	s_poke(&poke, s_at(s, 5));
+	s_msg(s, "removed", s->uffd);
+	s_fill(s, "copy again", 5, 1);
+	s_poked(s, "saw", &poke);
+	s_fill(s, "copy again", 1, 2);
 }
 
 /* Who asked for one kind is not told of the other, and who asked for none of nothing. */

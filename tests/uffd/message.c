@@ -84,6 +84,29 @@ static void in_namespace(struct side *s, void *arg)
 }
 
 /* Numbered as the thread sees itself. */
+PARITY(thread_id_with_minor)
+{
+	struct poke pokes[2];
+	bool told[2] = { false };
+
+	s_rig(s, 2, MINOR, UFFD_FEATURE_THREAD_ID);
+	s_write(s, 0, 2);
+	for (int i = 0; i < 2; i++)
+		s_poke(&pokes[i], s_at(s, 1));
+	s_await(s->uffd, 2);
+	for (int i = 0; i < 2; i++) {
+		struct uffd_msg msg = s_msg(s, "fault", s->uffd);
+
+		for (int j = 0; j < 2; j++)
+			told[j] |= msg.arg.pagefault.feat.ptid == (uint32_t)pokes[j].tid;
+	}
+	s_log(s, "told of", "%d %d", told[0], told[1]);
+	s_continue(s, "continue", s->uffd, s_at(s, 1), s->ps, 0);
+	s_poked(s, "first", &pokes[0]);
+	s_poked(s, "second", &pokes[1]);
+	s_quiet(s, "no more", s->uffd);
+}
+
 PARITY(thread_id_in_a_namespace)
 {
 	REQUIRE_OK(unshare(CLONE_NEWPID));
