@@ -6,7 +6,8 @@
  * Here notices come, too: of memory that was given back, which is zeros from then on, or that is gone. A notice that
  * is read while a page of its range is being provided would be forgotten by that page. So messages are read with the
  * lock @notices held for writing, until the ledger knows of them, and pages are provided with it held for reading,
- * when the ledger has been looked at once more. While a notice is unread, the kernel itself says EAGAIN.
+ * when the ledger has been looked at once more. While a notice is unread, the kernel itself says EAGAIN: the thread
+ * that reads must therefore never wait for one that provides.
  *
  * A server that is killed after it has read a notice, and before the ledger knows of it, takes the notice with it.
  */

@@ -2,13 +2,16 @@
 /*
  * The engine of the page server: who provides what, in which order, and what becomes of what cannot be read.
  *
+ * One thread alone reads what the context tells, and never waits for those who provide: as long as a notice of memory
+ * that is given back is unread the kernel refuses what is provided (EAGAIN), and it tells faults before notices. Were
+ * it read only by who has nothing else to do, everybody could be holding a fault, and nobody would ever read it.
+ *
  * Threads must not provide the same granule at a time: one that has been given back by the guest between the two would
  * get the image's content once more. So whoever provides claims the clusters that it works on, looks into the ledger,
  * provides, and writes to the ledger before it lets go of them.
  */
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +37,8 @@ const struct option_row serving_options[] = {
 /* So many lines about pages that cannot be read; the others are only counted. */
 #define COMPLAINTS 20
 #define NO_MEMORY_NAP_NS (100 * 1000 * 1000)
+/* Until a notice has been read, and who has sent it has gone on. */
+#define NOTICE_NAP_NS (50 * 1000)
 
 static uint64_t now_ns(void)
 {
@@ -299,7 +304,7 @@ static void provide_range(struct server *s, uint64_t from, uint64_t to, uint64_t
 			}
 		}
 		if (again)
-			sched_yield();
+			nap(NOTICE_NAP_NS);
 	}
 	unclaim(s, from, to);
 	if (bad.len)
@@ -326,29 +331,91 @@ static void answer(struct server *s, uint64_t wanted)
 		from = region->offset;
 	if (to > region->offset + region->len)
 		to = region->offset + region->len;
-	s->ledger->faults++;
 	provide_range(s, from, to, wanted);
 	s->ledger->answered++;
 }
 
-static void *answer_faults(void *arg)
+static bool in_line(const struct server *s, uint64_t wanted)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->in_line; i++)
+		if (s->line[i] == wanted)
+			return true;
+	return false;
+}
+
+static bool make_room(struct server *s)
+{
+	unsigned int room = s->line_room ? s->line_room * 2 : 64;
+	uint64_t *line;
+
+	if (s->in_line < s->line_room)
+		return true;
+	line = realloc(s->line, room * sizeof(*line));
+	if (!line)
+		return false;
+	s->line = line;
+	s->line_room = room;
+	return true;
+}
+
+/* For whoever is free to answer it. A granule that is in line already is answered for all who wait for it. */
+static void put_fault(struct server *s, uint64_t wanted)
+{
+	s->ledger->faults++;
+	pthread_mutex_lock(&s->line_lock);
+	if (in_line(s, wanted)) {
+		s->ledger->answered++;
+	} else if (make_room(s)) {
+		s->line[s->in_line++] = wanted;
+		pthread_cond_signal(&s->line_grew);
+	} else {
+		give_up(s, ENOMEM);
+	}
+	pthread_mutex_unlock(&s->line_lock);
+}
+
+static uint64_t take_fault(struct server *s)
+{
+	uint64_t wanted;
+
+	pthread_mutex_lock(&s->line_lock);
+	while (!s->in_line)
+		pthread_cond_wait(&s->line_grew, &s->line_lock);
+	wanted = s->line[0];
+	memmove(s->line, s->line + 1, --s->in_line * sizeof(*s->line));
+	pthread_mutex_unlock(&s->line_lock);
+	return wanted;
+}
+
+static void *read_context(void *arg)
 {
 	struct server *s = arg;
-	struct pollfd faults = { .fd = s->context, .events = POLLIN };
+	struct pollfd more = { .fd = s->context, .events = POLLIN };
 	uint64_t wanted;
 	int got;
 
 	for (;;) {
 		got = s->backend->next(s, &wanted);
 		if (got > 0) {
-			answer(s, wanted);
+			put_fault(s, wanted);
 			continue;
 		}
-		if (!got && (poll(&faults, 1, -1) >= 0 || errno == EINTR))
+		if (!got && (poll(&more, 1, -1) >= 0 || errno == EINTR))
 			continue;
 		give_up(s, got ? -got : errno);
 		return NULL;
 	}
+}
+
+static void *answer_faults(void *arg)
+{
+	struct server *s = arg;
+
+	for (;;)
+		answer(s, take_fault(s));
+	return NULL;
 }
 
 static void *fill_background(void *arg)
@@ -408,6 +475,8 @@ int serve(struct server *s, int ready)
 	s->claims = xcalloc(s->ledger->bytes / s->cluster / 64 + 1, sizeof(uint64_t));
 	pthread_mutex_init(&s->claims_lock, NULL);
 	pthread_cond_init(&s->claims_freed, NULL);
+	pthread_mutex_init(&s->line_lock, NULL);
+	pthread_cond_init(&s->line_grew, NULL);
 	pthread_rwlockattr_init(&writers_first);
 	pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&s->notices, &writers_first);
@@ -419,6 +488,8 @@ int serve(struct server *s, int ready)
 		return fail(FAILED, "another page server has it, and is alive");
 	if (err)
 		return fail_errno(FAILED, err, "cannot take the faults");
+	if (start_thread(s, read_context))
+		return FAILED;
 	for (i = 0; i < s->options->threads; i++)
 		if (start_thread(s, answer_faults))
 			return FAILED;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The page server: threads that answer faults from an image, the faulted granule first and its neighbours with it, and
- * one that fills what is left in the background. All it does is told in offsets of the image; a back end knows what
- * these are for the kernel: offsets of a gmem file, or addresses in a VMM that has handed over its context.
+ * The page server: a thread that reads faults, some that answer them from an image, the faulted granule first and its
+ * neighbours with it, and one that fills what is left in the background. All it does is told in offsets of the image; a
+ * back end knows what these are for the kernel: offsets of a gmem file, or addresses in a VMM that has handed over its
+ * context.
  */
 #ifndef GMEMCTL_SERVE_H
 #define GMEMCTL_SERVE_H
@@ -77,6 +78,11 @@ struct server {
 	pthread_cond_t claims_freed;
 	uint64_t *claims;
 	uint64_t cluster;
+	/* Faults that have been read, and that nobody works on yet. */
+	pthread_mutex_t line_lock;
+	pthread_cond_t line_grew;
+	uint64_t *line;
+	unsigned int in_line, line_room;
 };
 
 struct backend {

@@ -103,11 +103,38 @@ static const char *const formats[KINDS] = {
 /*
  * The VMM's side: memory, context, handing over; then it does what it is asked: 'r' reads all of its memory and
  * answers 1 if it is the image, 'p' gives page 5 back and answers 1 if it reads as zeros, 'w' waits in a thread for
- * page 40 and answers 2 at once and then 1, with 'q' it ends.
+ * page 40 and answers 2 at once and then 1, 'n' has two threads wait and a third give back what lies between them and
+ * answers as 'w', with 'q' it ends.
  */
 static void *read_page(void *arg)
 {
 	return (void *)(uintptr_t)(*(volatile unsigned char *)arg + 1);
+}
+
+struct give_back {
+	unsigned char *from;
+	int advice;
+};
+
+static void *give_back_pages(void *arg)
+{
+	const struct give_back *give = arg;
+
+	return (void *)(uintptr_t)!madvise(give->from, 16 * page_size(), give->advice);
+}
+
+/* A page of the two clusters that 'n' touches has what it should: the image, or zeros where it was given back. */
+static bool after_removal(const unsigned char *map)
+{
+	bool as_wanted = true;
+
+	for (size_t page = 0; page < 32; page++) {
+		const unsigned char *at = map + page * page_size();
+
+		as_wanted &= page >= 8 && page < 24 ? all_bytes_are(at, page_size(), 0)
+						    : pattern_is(at, page_size(), page * page_size());
+	}
+	return as_wanted;
 }
 
 static void be_vmm(struct vmm *vmm, enum kind kind)
@@ -115,7 +142,8 @@ static void be_vmm(struct vmm *vmm, enum kind kind)
 	int uffd, sock = connect_to(SOCKET);
 	size_t half = kind == TWO ? bytes() / 2 : 0;
 	unsigned char *map, *page = malloc(page_size()), answer, want;
-	pthread_t thread;
+	pthread_t thread, others[2];
+	struct give_back give;
 	int give_back = kind == KERNEL ? MADV_DONTNEED : MADV_REMOVE;
 	char json[512], what;
 
@@ -155,6 +183,19 @@ static void be_vmm(struct vmm *vmm, enum kind kind)
 			pattern_fill(page, page_size(), 40 * page_size());
 			want = *page;
 			answer = (uintptr_t)thread_join(thread) == want + 1ul;
+			break;
+		case 'n':
+			others[0] = thread_start(read_page, map);
+			others[1] = thread_start(read_page, map + 31 * page_size());
+			sleep_seconds(0.2);
+			give = (struct give_back){ map + 8 * page_size(), give_back };
+			thread = thread_start(give_back_pages, &give);
+			sleep_seconds(0.2);
+			answer = 2;
+			REQUIRE_EQ(write(vmm->answered[1], &answer, 1), 1);
+			thread_join(others[0]);
+			thread_join(others[1]);
+			answer = thread_join(thread) && after_removal(map);
 			break;
 		}
 		REQUIRE_EQ(write(vmm->answered[1], &answer, 1), 1);
@@ -235,6 +276,12 @@ static const struct form removals[] = {
 	{ "kernel_on_demand", KERNEL, "--no-background" },
 };
 
+/* The keeper of a VMM is a child of the server that listens; its page server is its own. */
+static pid_t keeper_of(struct cli *c)
+{
+	return cli_child(c->pid, "gmemctl", 0);
+}
+
 TEST_EACH(removed_is_zeros, struct form, removals)
 {
 	struct cli c = start(row->option);
@@ -245,10 +292,30 @@ TEST_EACH(removed_is_zeros, struct form, removals)
 	end(&c);
 }
 
-/* The keeper of a VMM is a child of the server that listens; its page server is its own. */
-static pid_t keeper_of(struct cli *c)
+static const struct form both_kinds[] = {
+	{ "gmemfd", BYTES, NULL },
+	{ "kernel", KERNEL, NULL },
+};
+
+/*
+ * Every thread that answers faults has one when the server hears of memory that is given back, and nothing can be
+ * provided until it has.
+ */
+TEST_EACH(removal_while_all_answer, struct form, both_kinds)
 {
-	return cli_child(c->pid, "gmemctl", 0);
+	struct cli c = start("--no-background");
+	struct vmm vmm = start_vmm(row->kind);
+	pid_t server;
+
+	server = cli_server(keeper_of(&c), 0);
+	REQUIRE(server);
+	REQUIRE_OK(kill(server, SIGSTOP));
+	REQUIRE(wait_for(task_state(server) == 'T', 5));
+	CHECK_EQ(ask(&vmm, 'n'), 2);
+	REQUIRE_OK(kill(server, SIGCONT));
+	CHECK_EQ(answer(&vmm), 1);
+	end_vmm(&vmm);
+	end(&c);
 }
 
 TEST(several_vmms)
