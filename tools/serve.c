@@ -120,12 +120,21 @@ static void complain(struct server *s, uint64_t offset, uint64_t len, int err)
 	uint64_t n = s->complaints++;
 
 	if (n < COMPLAINTS)
-		fail(FAILED, "the image %s cannot be read from byte %llu to %llu: %s; who touches that gets SIGBUS",
+		fail(FAILED, "the image %s cannot be read from byte %llu to %llu: %s; who touches that %s",
 		     s->image->name, (unsigned long long)offset, (unsigned long long)(offset + len),
-		     err == ENODATA ? "it has become shorter" : strerror(err));
+		     err == ENODATA ? "it has become shorter" : strerror(err),
+		     s->no_poison ? "waits on" : "gets SIGBUS");
 	if (n == COMPLAINTS)
 		fail(FAILED, "more of the image %s cannot be read; 'gmemctl stat' counts the bytes",
 		     s->image->name);
+}
+
+/* Zeros that nobody asked for would be the only other answer. */
+static void tell_no_poison(struct server *s)
+{
+	if (!atomic_exchange(&s->no_poison, true))
+		fail(FAILED, "the userfaultfd of this kernel cannot refuse a page (that of Linux 6.6 can): who touches "
+		     "what cannot be had waits until it is killed");
 }
 
 /* What is missing can only be poisoned once the image is no more what it was. */
@@ -147,52 +156,44 @@ static void done(struct server *s, const struct piece *piece, uint64_t offset, u
 		s->ledger->poisoned += fresh;
 }
 
-/* Gives a granule up, and remembers the range for the message, which it sends when the range ends. */
+/* What could not be read, as one range for the message. */
 struct bad {
 	uint64_t offset, len;
 	int err;
 };
 
-static void poison(struct server *s, struct bad *bad, const struct piece *failed, int err)
+static void note_bad(struct server *s, struct bad *bad, uint64_t offset, int err)
 {
-	struct piece piece = *failed;
-
-	piece.kind = PIECE_POISON;
-	piece.len = s->granule;
-	s->backend->provide(s, &piece, 1);
-	if (piece.done < 0 && piece.done != -EEXIST) {
-		give_up(s, -piece.done);
-		return;
-	}
-	done(s, &piece, piece.offset, piece.len);
-	if (bad->len && (bad->offset + bad->len != piece.offset || bad->err != err)) {
+	if (bad->len && (bad->offset + bad->len != offset || bad->err != err)) {
 		complain(s, bad->offset, bad->len, bad->err);
 		bad->len = 0;
 	}
 	if (!bad->len)
-		*bad = (struct bad){ .offset = piece.offset, .err = err };
-	bad->len += piece.len;
+		*bad = (struct bad){ .offset = offset, .err = err };
+	bad->len += s->granule;
 }
 
 /*
- * Deals with what a back end has left of a piece, by trying again from where it stopped. False: the ledger has to be
- * looked into anew before more is done.
+ * Deals with what a back end has left of a piece, by trying again from where it stopped. A granule that cannot be read
+ * is poisoned. False: the ledger has to be looked into anew before more is done.
  */
 static bool settle(struct server *s, struct piece *piece, bool wanted, struct bad *bad)
 {
-	uint64_t end = piece->offset + piece->len;
+	uint64_t end = piece->offset + piece->len, step;
 	bool single = piece->len == s->granule, told = false;
+	int unreadable = 0;
 
 	for (;;) {
+		step = 0;
 		if (piece->done > 0) {
 			done(s, piece, piece->offset, piece->done);
-			piece->offset += piece->done;
+			step = piece->done;
 		} else if (piece->done == -EEXIST || (piece->done == -ENOENT && s->backend == &by_address)) {
 			/* Somebody else has provided it, or unmapped it. */
 			ledger_set(s->ledger, piece->offset, s->granule);
 			if (wanted)
 				s->backend->wake(s, piece);
-			piece->offset += s->granule;
+			step = s->granule;
 		} else if (piece->done == -EAGAIN) {
 			return false;
 		} else if (piece->done == -ENOMEM) {
@@ -208,16 +209,25 @@ static bool settle(struct server *s, struct piece *piece, bool wanted, struct ba
 			return true;
 		} else if (piece->done == -EINTR) {
 			/* Only what kills interrupts it. */
+		} else if (piece->done == -EINVAL && piece->kind == PIECE_POISON && s->backend == &by_address) {
+			tell_no_poison(s);
+			step = piece->len;
 		} else if (piece->done == -EBADF || piece->done == -EINVAL || piece->kind != PIECE_FILL) {
 			give_up(s, -piece->done);
 			return true;
 		} else if (single) {
-			poison(s, bad, piece, -piece->done);
-			piece->offset += s->granule;
+			unreadable = -piece->done;
+			piece->kind = PIECE_POISON;
 		} else {
 			/* Granule by granule from here on, to find the one that cannot be read. */
 			single = true;
 		}
+		if (unreadable && step) {
+			note_bad(s, bad, piece->offset, unreadable);
+			unreadable = 0;
+			piece->kind = PIECE_FILL;
+		}
+		piece->offset += step;
 		if (piece->offset >= end || s->error)
 			return true;
 		piece->len = single ? s->granule : end - piece->offset;
@@ -241,9 +251,9 @@ static struct piece make_piece(struct server *s, const struct region *region, ui
 	return piece;
 }
 
-/* Up to PIECES pieces of what is missing in the range, the wanted granule first. */
+/* Up to PIECES pieces of what is missing in the range up to @next, the wanted granule first, wherever it is. */
 static unsigned int make_pieces(struct server *s, const struct region *region, uint64_t from, uint64_t to,
-				uint64_t wanted, struct piece *pieces)
+				uint64_t wanted, struct piece *pieces, uint64_t *next)
 {
 	unsigned int nr = 0;
 	uint64_t at, len;
@@ -269,6 +279,7 @@ static unsigned int make_pieces(struct server *s, const struct region *region, u
 		pieces[nr] = make_piece(s, region, at, len);
 		len = pieces[nr++].len;
 	}
+	*next = at;
 	return nr;
 }
 
@@ -279,18 +290,18 @@ static void provide_range(struct server *s, uint64_t from, uint64_t to, uint64_t
 	struct piece pieces[PIECES];
 	bool no_memory = false;
 	struct bad bad = {};
+	uint64_t at = from, next;
 	unsigned int nr, i;
 
 	look_at_image(s);
 	claim(s, from, to);
-	while (!s->error && !s->gone && !no_memory) {
+	while (at < to && !s->error && !s->gone && !no_memory) {
 		bool first = wanted != NOTHING, again = false;
 		uint64_t had;
 
-		nr = make_pieces(s, region, from, to, wanted, pieces);
-		if (!nr)
-			break;
-		s->backend->provide(s, pieces, nr);
+		nr = make_pieces(s, region, at, to, wanted, pieces, &next);
+		if (nr)
+			s->backend->provide(s, pieces, nr);
 		for (i = 0; i < nr && !s->error && !s->gone; i++) {
 			had = s->ledger->provided;
 			if (!settle(s, &pieces[i], first && !i, &bad)) {
@@ -305,14 +316,18 @@ static void provide_range(struct server *s, uint64_t from, uint64_t to, uint64_t
 		}
 		if (again)
 			nap(NOTICE_NAP_NS);
+		else
+			at = next;
 	}
 	unclaim(s, from, to);
 	if (bad.len)
 		complain(s, bad.offset, bad.len, bad.err);
 	if (s->ledger->provided == s->ledger->bytes && !atomic_exchange(&s->told, true))
 		stop(s);
-	if (no_memory)
+	if (no_memory) {
+		s->short_of_memory = true;
 		nap(NO_MEMORY_NAP_NS);
+	}
 }
 
 /* A fault: its granule, and what is missing of the cluster around it. */
@@ -418,38 +433,41 @@ static void *answer_faults(void *arg)
 	return NULL;
 }
 
+static void fill_region(struct server *s, const struct region *region, uint64_t *due)
+{
+	uint64_t chunk = s->granule > CHUNK ? s->granule : CHUNK, rate = s->options->rate;
+	uint64_t last = region->offset + region->len, before, now, at, end;
+
+	for (at = region->offset; at < last && !s->error && !s->gone; at = end) {
+		end = align_down(at, chunk) + chunk;
+		if (end > last)
+			end = last;
+		if (ledger_run(s->ledger, at, end - at, true) == end - at)
+			continue;
+		before = s->ledger->read;
+		provide_range(s, at, end, NOTHING);
+		if (!rate)
+			continue;
+		/* With what was read for faults meanwhile: it took of the same disk. */
+		now = now_ns();
+		*due = (*due > now ? *due : now) + (s->ledger->read - before) * 1000000000.0 / rate;
+		if (*due > now)
+			nap(*due - now);
+	}
+}
+
 static void *fill_background(void *arg)
 {
 	struct server *s = arg;
-	uint64_t chunk = s->granule > CHUNK ? s->granule : CHUNK, rate = s->options->rate;
-	uint64_t due = now_ns(), before, now, at, end;
+	uint64_t due = now_ns();
 	unsigned int i;
 
-	/* Again and again, until nothing is missing: a chunk may have had to be left for want of memory. */
-	while (s->ledger->provided < s->ledger->bytes && !s->error && !s->gone) {
-		for (i = 0; i < s->nr_regions; i++) {
-			const struct region *region = &s->regions[i];
-
-			for (at = region->offset; at < region->offset + region->len; at = end) {
-				end = align_down(at, chunk) + chunk;
-				if (end > region->offset + region->len)
-					end = region->offset + region->len;
-				if (s->error || s->gone)
-					return NULL;
-				if (ledger_run(s->ledger, at, end - at, true) == end - at)
-					continue;
-				before = s->ledger->read;
-				provide_range(s, at, end, NOTHING);
-				if (!rate)
-					continue;
-				/* With what was read for faults meanwhile: it took of the same disk. */
-				now = now_ns();
-				due = (due > now ? due : now) + (s->ledger->read - before) * 1000000000.0 / rate;
-				if (due > now)
-					nap(due - now);
-			}
-		}
-	}
+	/* Once more as long as something had to be left for want of memory. What is missing else cannot be had. */
+	do {
+		s->short_of_memory = false;
+		for (i = 0; i < s->nr_regions; i++)
+			fill_region(s, &s->regions[i], &due);
+	} while (s->short_of_memory && !s->error && !s->gone);
 	return NULL;
 }
 

@@ -73,6 +73,8 @@ struct server {
 	atomic_bool gone;	/* there is nobody to serve any more */
 	atomic_int error;	/* of the back end; the server has to end */
 	atomic_ulong complaints;
+	atomic_bool no_poison;	/* the kernel's userfaultfd cannot do it */
+	atomic_bool short_of_memory;
 	pthread_rwlock_t notices;
 	pthread_mutex_t claims_lock;
 	pthread_cond_t claims_freed;

@@ -130,21 +130,9 @@ TEST(unreadable)
 	struct gmemfd_stats stats;
 	struct cli_vmm vmm;
 	char want[96];
-	char *image;
-	int fd, status;
-	pid_t pid;
 
 	cli_image(IMAGE, PAGES, 0, 0);
-	fd = REQUIRE_FD(open(IMAGE, O_RDWR));
-	image = xmmap(NULL, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	pid = REQUIRE_OK(fork());
-	if (!pid)
-		_exit(madvise(image + 30 * page_size(), page_size(), MADV_HWPOISON) ? errno : 0);
-	status = child_wait(pid, 10);
-	if (WIFEXITED(status) && WEXITSTATUS(status))
-		SKIP("the kernel does not break pages on request: %s", strerror(WEXITSTATUS(status)));
-	if (pread(fd, want, 1, 30 * page_size()) == 1)
-		SKIP("the file system of /tmp reads broken pages");
+	cli_break_page(IMAGE, 30);
 	vmm = cli_vmm(bytes(), "--image", IMAGE);
 	REQUIRE(cli_says(&vmm.run, "has been provided"));
 	snprintf(want, sizeof(want), "cannot be read from byte %zu to %zu:", 30 * page_size(), 31 * page_size());

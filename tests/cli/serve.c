@@ -8,6 +8,7 @@
 
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include "gmem.h"
@@ -54,15 +55,21 @@ static int connect_to(const char *path)
 	return sock;
 }
 
-static struct cli start(const char *more)
+/* With the image as it is. */
+static struct cli listen_with(const char *more)
 {
 	struct cli c;
 
-	cli_image(IMAGE, PAGES, 0, 0);
 	unlink(SOCKET);
 	c = cli_run(-1, "serve", "--socket", SOCKET, "--image", IMAGE, more);
 	REQUIRE(cli_says(&c, "VMMs are taken at " SOCKET));
 	return c;
+}
+
+static struct cli start(const char *more)
+{
+	cli_image(IMAGE, PAGES, 0, 0);
+	return listen_with(more);
 }
 
 /* Ends it as an administrator would; nobody is served any more, so it has nothing to say. */
@@ -104,7 +111,7 @@ static const char *const formats[KINDS] = {
  * The VMM's side: memory, context, handing over; then it does what it is asked: 'r' reads all of its memory and
  * answers 1 if it is the image, 'p' gives page 5 back and answers 1 if it reads as zeros, 'w' waits in a thread for
  * page 40 and answers 2 at once and then 1, 'n' has two threads wait and a third give back what lies between them and
- * answers as 'w', with 'q' it ends.
+ * answers as 'w', 't' touches the page that follows and answers what it met, with 'q' it ends.
  */
 static void *read_page(void *arg)
 {
@@ -137,11 +144,31 @@ static bool after_removal(const unsigned char *map)
 	return as_wanted;
 }
 
+/* What 't' answers. */
+enum met { OTHER, CONTENT, ERROR, NOTHING_YET };
+
+static void *touch_page(void *arg)
+{
+	return (void *)(uintptr_t)(TOUCH_READ(arg) == SIGBUS ? ERROR : CONTENT);
+}
+
+static enum met touch(unsigned char *map, size_t page)
+{
+	unsigned char *at = map + page * page_size();
+	pthread_t thread = thread_start(touch_page, at);
+
+	if (!thread_join_for(thread, 1))
+		return NOTHING_YET;
+	if (TOUCH_READ(at) == SIGBUS)
+		return ERROR;
+	return pattern_is(at, page_size(), page * page_size()) ? CONTENT : OTHER;
+}
+
 static void be_vmm(struct vmm *vmm, enum kind kind)
 {
 	int uffd, sock = connect_to(SOCKET);
 	size_t half = kind == TWO ? bytes() / 2 : 0;
-	unsigned char *map, *page = malloc(page_size()), answer, want;
+	unsigned char *map, *page = malloc(page_size()), answer, want, which;
 	pthread_t thread, others[2];
 	struct give_back give;
 	int give_back = kind == KERNEL ? MADV_DONTNEED : MADV_REMOVE;
@@ -162,6 +189,10 @@ static void be_vmm(struct vmm *vmm, enum kind kind)
 	while (read(vmm->asked[0], &what, 1) == 1 && what != 'q') {
 		answer = 1;
 		switch (what) {
+		case 't':
+			REQUIRE_EQ(read(vmm->asked[0], &which, 1), 1);
+			answer = touch(map, which);
+			break;
 		case 'r':
 			for (size_t at = 0; at < bytes(); at += page_size())
 				answer &= pattern_is(map + at, page_size(), (at + half) % bytes());
@@ -230,6 +261,14 @@ static int answer(struct vmm *vmm)
 static int ask(struct vmm *vmm, char what)
 {
 	REQUIRE_EQ(write(vmm->asked[1], &what, 1), 1);
+	return answer(vmm);
+}
+
+static enum met ask_touch(struct vmm *vmm, unsigned char page)
+{
+	const unsigned char request[] = { 't', page };
+
+	REQUIRE_EQ(write(vmm->asked[1], request, sizeof(request)), sizeof(request));
 	return answer(vmm);
 }
 
@@ -314,6 +353,72 @@ TEST_EACH(removal_while_all_answer, struct form, both_kinds)
 	CHECK_EQ(ask(&vmm, 'n'), 2);
 	REQUIRE_OK(kill(server, SIGCONT));
 	CHECK_EQ(answer(&vmm), 1);
+	end_vmm(&vmm);
+	end(&c);
+}
+
+/* What the VMM meets in a page that cannot be had: an error, or where the kernel has none, nothing. */
+static enum met refusal(enum kind kind)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	int uffd;
+
+	if (kind != KERNEL)
+		return ERROR;
+	uffd = REQUIRE_FD(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK));
+	REQUIRE_OK(ioctl(uffd, UFFDIO_API, &api));
+	close(uffd);
+	return api.features & 1 << 14 ? ERROR : NOTHING_YET;
+}
+
+/* The image is cut while it is served: what is there stays, and the VMM is served on. */
+TEST_EACH(image_cut, struct form, both_kinds)
+{
+	struct cli c = start("--no-background");
+	struct vmm vmm = start_vmm(row->kind);
+	pid_t server;
+
+	CHECK_EQ(ask_touch(&vmm, 0), CONTENT);
+	server = cli_server(keeper_of(&c), 0);
+	REQUIRE(server);
+	REQUIRE_OK(truncate(IMAGE, bytes() / 2));
+	CHECK_EQ(ask_touch(&vmm, 50), refusal(row->kind));
+	CHECK_EQ(ask_touch(&vmm, 20), refusal(row->kind));
+	CHECK_EQ(ask_touch(&vmm, 1), CONTENT);
+	CHECK_EQ(ask_touch(&vmm, 50), refusal(row->kind));
+	CHECK(cli_says(&c, "was changed while it is served"));
+	CHECK_EQ(cli_server(keeper_of(&c), 0), server);
+	end_vmm(&vmm);
+	end(&c);
+}
+
+static const struct form unreadables[] = {
+	{ "gmemfd", BYTES, NULL },
+	{ "gmemfd_on_demand", BYTES, "--no-background" },
+	{ "kernel", KERNEL, NULL },
+	{ "kernel_on_demand", KERNEL, "--no-background" },
+};
+
+/* A page of the image that cannot be read costs the VMM this page. */
+TEST_EACH(unreadable, struct form, unreadables)
+{
+	struct vmm vmm;
+	pid_t server;
+	struct cli c;
+
+	cli_image(IMAGE, PAGES, 0, 0);
+	cli_break_page(IMAGE, 30);
+	c = listen_with(row->option);
+	vmm = start_vmm(row->kind);
+	CHECK_EQ(ask_touch(&vmm, 30), refusal(row->kind));
+	server = cli_server(keeper_of(&c), 0);
+	REQUIRE(server);
+	CHECK(cli_says(&c, "cannot be read from byte 122880 to 126976: "));
+	for (unsigned char page = 0; page < PAGES; page++)
+		if (page != 30)
+			CHECK_EQ(ask_touch(&vmm, page), CONTENT);
+	CHECK_EQ(ask_touch(&vmm, 30), refusal(row->kind));
+	CHECK_EQ(cli_server(keeper_of(&c), 0), server);
 	end_vmm(&vmm);
 	end(&c);
 }

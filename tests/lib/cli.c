@@ -157,6 +157,22 @@ void cli_image(const char *path, size_t pages, size_t hole_from, size_t hole_to)
 	close(fd);
 }
 
+void cli_break_page(const char *path, size_t page)
+{
+	int fd = REQUIRE_FD(open(path, O_RDWR)), status;
+	char *at = xmmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, page * page_size()), byte;
+	pid_t pid = REQUIRE_OK(fork());
+
+	if (!pid)
+		_exit(madvise(at, page_size(), MADV_HWPOISON) ? errno : 0);
+	status = child_wait(pid, 10);
+	if (WIFEXITED(status) && WEXITSTATUS(status))
+		SKIP("the kernel does not break pages on request: %s", strerror(WEXITSTATUS(status)));
+	if (pread(fd, &byte, 1, page * page_size()) == 1)
+		SKIP("the file system of %s reads broken pages", path);
+	close(fd);
+}
+
 bool cli_page_is(const void *page, uint64_t offset, size_t hole_from, size_t hole_to)
 {
 	uint64_t index = offset / page_size();

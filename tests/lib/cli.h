@@ -59,6 +59,8 @@ pid_t cli_child_now(pid_t parent, const char *name, pid_t not);
 
 /* An image of so many pages in /tmp: pattern_fill(offset), but for the pages of @hole, which is one ("from", "to"). */
 void cli_image(const char *path, size_t pages, size_t hole_from, size_t hole_to);
+/* Breaks the memory of a page of the image, so that reading it is EIO; skips the case where that cannot be had. */
+void cli_break_page(const char *path, size_t page);
 /* Whether the page of the image or the memory is what it should be. */
 bool cli_page_is(const void *page, uint64_t offset, size_t hole_from, size_t hole_to);
 
