@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -12,55 +13,150 @@
 #include "gmemctl.h"
 #include "ledger.h"
 
-struct ledger *ledger_open(const char *path, uint64_t bytes, uint64_t granule)
-{
-	size_t size = sizeof(struct ledger) + align_up(bytes / granule, 64) / 8;
-	struct ledger *ledger;
-	struct stat st;
-	int fd = -1;
+/* Of the state file. It stays open for its lock. */
+static int state_fd = -1;
 
-	if (path) {
-		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (fd < 0 || fstat(fd, &st)) {
-			fail_errno(FAILED, errno, "cannot open the state file %s", path);
-			goto out;
-		}
-		if (!S_ISREG(st.st_mode)) {
-			fail(FAILED, "the state file %s is no regular file", path);
-			goto out;
-		}
-		/* Held as long as the file is open here or in a page server. */
-		if (flock(fd, LOCK_EX | LOCK_NB)) {
-			fail(FAILED, "the state file %s is in use: another gmemctl serves with it", path);
-			goto out;
-		}
-		if (!st.st_size && ftruncate(fd, size)) {
-			fail_errno(FAILED, errno, "the state file %s", path);
-			goto out;
-		}
-		if (st.st_size && (size_t)st.st_size != size)
-			goto not_ours;
-	}
+static size_t ledger_size(uint64_t bytes, uint64_t granule)
+{
+	return sizeof(struct ledger) + align_up(bytes / granule, 64) / 8;
+}
+
+/* @fd -1: in memory that only our children share. */
+static struct ledger *map(int fd, size_t size)
+{
+	struct ledger *ledger;
+
 	ledger = mmap(NULL, size, PROT_READ | PROT_WRITE, fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
-	if (ledger == MAP_FAILED) {
-		fail_errno(FAILED, errno, "memory for what has been provided");
-		goto out;
-	}
-	if (!ledger->magic) {
-		ledger->bytes = bytes;
-		ledger->granule = granule;
-		ledger->magic = LEDGER_MAGIC;
-	}
-	/* The descriptor stays open for its lock. */
-	if (ledger->magic == LEDGER_MAGIC && ledger->bytes == bytes && ledger->granule == granule)
+	if (ledger != MAP_FAILED)
 		return ledger;
-	munmap(ledger, size);
-not_ours:
-	fail(FAILED, "the state file %s belongs to memory of another size: remove it, or name another", path);
-out:
+	fail_errno(FAILED, errno, "memory for what has been provided");
+	return NULL;
+}
+
+struct ledger *ledger_new(uint64_t bytes, uint64_t granule)
+{
+	struct ledger *ledger = map(-1, ledger_size(bytes, granule));
+
+	if (!ledger)
+		return NULL;
+	ledger->bytes = bytes;
+	ledger->granule = granule;
+	return ledger;
+}
+
+/* The file, locked, or -1 after a message. The lock is held as long as it is open here or in a page server. */
+static int open_state(const char *path, bool again, struct stat *st)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (again ? 0 : O_CREAT), 0600);
+
+	if (fd < 0 && errno == ENOENT && again)
+		fail(FAILED, "there is no state file %s: name the one that 'run' was told, or leave out --state", path);
+	else if (fd < 0 || fstat(fd, st))
+		fail_errno(FAILED, errno, "cannot open the state file %s", path);
+	else if (!S_ISREG(st->st_mode))
+		fail(FAILED, "the state file %s is no regular file", path);
+	else if (flock(fd, LOCK_EX | LOCK_NB))
+		fail(FAILED, "the state file %s is in use: another gmemctl serves with it", path);
+	else
+		return fd;
 	if (fd >= 0)
 		close(fd);
+	return -1;
+}
+
+static struct ledger *begin_state(const char *path, int fd, const struct stat *st, uint64_t bytes, uint64_t granule,
+				  const struct origin *origin)
+{
+	size_t size = ledger_size(bytes, granule);
+	struct ledger *ledger;
+	int err;
+
+	if (st->st_size) {
+		fail(FAILED, "the state file %s is there already, of another run: remove it, or name another", path);
+		return NULL;
+	}
+	/* Who writes to a hole of it when the disk is full is killed. */
+	err = posix_fallocate(fd, 0, size);
+	if (err) {
+		unlink(path);
+		fail_errno(FAILED, err, "no room for the state file %s, of %s", path, size_text(size));
+		return NULL;
+	}
+	ledger = map(fd, size);
+	if (!ledger)
+		return NULL;
+	ledger->bytes = bytes;
+	ledger->granule = granule;
+	ledger->origin = *origin;
+	ledger->magic = LEDGER_MAGIC;
+	return ledger;
+}
+
+/* What makes a state file that is there another's, or NULL. */
+static const char *mismatch(const struct ledger *ledger, size_t size, uint64_t bytes, uint64_t granule,
+			    const struct origin *origin)
+{
+	struct origin want = *origin, has = ledger->origin;
+
+	if (ledger->magic != LEDGER_MAGIC)
+		return "is none, or of another version of gmemctl: name the one that 'run' was told";
+	if (ledger->bytes != bytes || ledger->granule != granule || size != ledger_size(bytes, granule))
+		return "belongs to memory of another size: name the one that 'run' was told";
+	if (memcmp(has.boot, want.boot, sizeof(has.boot)) || has.memory_dev != want.memory_dev ||
+	    has.memory_ino != want.memory_ino)
+		return "belongs to other memory: name the one that 'run' was told for this";
+	if (has.image_dev != want.image_dev || has.image_ino != want.image_ino ||
+	    has.image_rdev != want.image_rdev || has.image_bytes != want.image_bytes)
+		return "belongs to another image: name the image that the memory was served from";
+	if (has.image_sec != want.image_sec || has.image_nsec != want.image_nsec)
+		return "belongs to the image as it was, which was changed since: what is missing cannot be had from it";
 	return NULL;
+}
+
+static struct ledger *find_state(const char *path, int fd, const struct stat *st, uint64_t bytes, uint64_t granule,
+				 const struct origin *origin)
+{
+	const char *wrong = "is none: name the one that 'run' was told";
+	struct ledger *ledger = NULL;
+
+	if ((size_t)st->st_size >= sizeof(*ledger)) {
+		ledger = map(fd, st->st_size);
+		if (!ledger)
+			return NULL;
+		wrong = mismatch(ledger, st->st_size, bytes, granule, origin);
+	}
+	if (!wrong)
+		return ledger;
+	if (ledger)
+		munmap(ledger, st->st_size);
+	fail(FAILED, "the state file %s %s", path, wrong);
+	return NULL;
+}
+
+struct ledger *ledger_open(const char *path, bool again, uint64_t bytes, uint64_t granule, const struct origin *origin)
+{
+	struct ledger *ledger;
+	struct stat st;
+
+	state_fd = open_state(path, again, &st);
+	if (state_fd < 0)
+		return NULL;
+	ledger = again ? find_state(path, state_fd, &st, bytes, granule, origin)
+		       : begin_state(path, state_fd, &st, bytes, granule, origin);
+	if (!ledger) {
+		close(state_fd);
+		state_fd = -1;
+	}
+	return ledger;
+}
+
+void ledger_remove(const char *path)
+{
+	struct stat ours, st;
+
+	if (state_fd >= 0 && !fstat(state_fd, &ours) && !lstat(path, &st) && st.st_dev == ours.st_dev &&
+	    st.st_ino == ours.st_ino)
+		unlink(path);
 }
 
 bool ledger_has(const struct ledger *ledger, uint64_t offset)

@@ -14,12 +14,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LEDGER_MAGIC 0x31676c74636d6567ull	/* "gemctlg1" */
+#define LEDGER_MAGIC 0x32676c74636d6567ull	/* "gemctlg2" */
+
+/*
+ * Whose memory it is, and of which image. With the state of any other, what is missing would be taken for provided, and
+ * read as zeros.
+ */
+struct origin {
+	char boot[40];		/* inode numbers begin anew with it */
+	uint64_t memory_dev, memory_ino;
+	uint64_t image_dev, image_ino, image_rdev, image_bytes;
+	int64_t image_sec, image_nsec;	/* when it was changed; of a block device this cannot be told */
+};
 
 struct ledger {
 	uint64_t magic;
 	uint64_t bytes;
 	uint64_t granule;
+	struct origin origin;
 	atomic_ulong provided;	/* bytes that have a bit */
 	atomic_ulong demanded;	/* of these, what was asked for; without its neighbours */
 	atomic_ulong read;	/* bytes read from the image */
@@ -30,8 +42,12 @@ struct ledger {
 	atomic_ulong bits[];
 };
 
-/* In shared memory, or with @path in this file, which is made if it is not there. NULL after a message. */
-struct ledger *ledger_open(const char *path, uint64_t bytes, uint64_t granule);
+/* In shared memory. NULL after a message. */
+struct ledger *ledger_new(uint64_t bytes, uint64_t granule);
+/* In a file: a new one, or (@again) one that is there, and has to be of the same origin. NULL after a message. */
+struct ledger *ledger_open(const char *path, bool again, uint64_t bytes, uint64_t granule, const struct origin *origin);
+/* Removes the file, if it is still the one that was opened. */
+void ledger_remove(const char *path);
 bool ledger_has(const struct ledger *ledger, uint64_t offset);
 /* Sets the bits of a range; returns the bytes that had none. */
 uint64_t ledger_set(struct ledger *ledger, uint64_t offset, uint64_t len);

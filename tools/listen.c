@@ -274,7 +274,7 @@ static int serve_vmm(int sock, const struct listen_options *options)
 	k.server.granule = h.granule;
 	k.server.regions = h.regions;
 	k.server.nr_regions = h.nr;
-	k.server.ledger = ledger_open(NULL, h.end, h.granule);
+	k.server.ledger = ledger_new(h.end, h.granule);
 	if (!k.server.ledger)
 		return FAILED;
 	skip_gaps(k.server.ledger, &h);

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -59,6 +60,39 @@ static int check_size(const struct image *image, uint64_t bytes, uint64_t granul
 		return fail(FAILED, "%llu bytes are no multiple of the page size of %llu",
 			    (unsigned long long)bytes, (unsigned long long)granule);
 	return DONE;
+}
+
+/* What has been provided, in memory or with --state in a file. @again: of what another gmemctl has begun. */
+static int open_ledger(struct keeper *k, uint64_t bytes, bool again)
+{
+	const char *path = k->server.options->state;
+	const struct image *image = k->server.image;
+	struct origin origin = {};
+	struct stat st;
+	char *boot;
+
+	if (!path) {
+		k->server.ledger = ledger_new(bytes, k->server.granule);
+		return k->server.ledger ? DONE : FAILED;
+	}
+	boot = read_small("/proc/sys/kernel/random/boot_id");
+	if (boot)
+		strncpy(origin.boot, boot, sizeof(origin.boot) - 1);
+	free(boot);
+	if (fstat(k->server.fd, &st))
+		return fail_errno(FAILED, errno, "the gmem file");
+	origin.memory_dev = st.st_dev;
+	origin.memory_ino = st.st_ino;
+	if (fstat(image->fd, &st))
+		return fail_errno(FAILED, errno, "the image %s", image->name);
+	origin.image_dev = st.st_dev;
+	origin.image_ino = st.st_ino;
+	origin.image_rdev = st.st_rdev;
+	origin.image_bytes = image->bytes;
+	origin.image_sec = image->changed.tv_sec;
+	origin.image_nsec = image->changed.tv_nsec;
+	k->server.ledger = ledger_open(path, again, bytes, k->server.granule, &origin);
+	return k->server.ledger ? DONE : FAILED;
 }
 
 /* The command's arguments with {fd} and {path} replaced. */
@@ -224,13 +258,9 @@ int cmd_run(int argc, char **argv)
 	k.server.image = &image;
 	k.server.regions = &whole;
 	k.server.nr_regions = 1;
-	k.server.ledger = ledger_open(options.serve.state, whole.len, k.server.granule);
-	if (!k.server.ledger)
-		return FAILED;
-	if (k.server.ledger->provided)
-		return fail(FAILED, "the state file %s is of another run: remove it, or name another",
-			    options.serve.state);
-
+	code = open_ledger(&k, whole.len, false);
+	if (code)
+		return code;
 	code = keeper_start(&k);
 	if (!code)
 		code = start_command(&k, argv, fd);
@@ -239,6 +269,9 @@ int cmd_run(int argc, char **argv)
 	if (!code)
 		code = keeper_watch(&k);
 	keeper_stop(&k);
+	/* Only who goes on serving has a use for it. */
+	if (options.serve.state)
+		ledger_remove(options.serve.state);
 	if (code)
 		return code;
 	return WIFSIGNALED(k.status) ? 128 + WTERMSIG(k.status) : WEXITSTATUS(k.status);
@@ -295,9 +328,9 @@ int cmd_attach(int argc, char **argv)
 	k.server.image = &image;
 	k.server.regions = &whole;
 	k.server.nr_regions = 1;
-	k.server.ledger = ledger_open(options.serve.state, whole.len, k.server.granule);
-	if (!k.server.ledger)
-		return FAILED;
+	code = open_ledger(&k, whole.len, true);
+	if (code)
+		return code;
 	code = keeper_start(&k);
 	if (code)
 		return code;
@@ -307,5 +340,8 @@ int cmd_attach(int argc, char **argv)
 		if (code && code != -ENOENT)
 			fail_errno(FAILED, code, "%s: cannot change the policy", path);
 	}
-	return keeper_watch(&k);
+	code = keeper_watch(&k);
+	if (!code && options.serve.state)
+		ledger_remove(options.serve.state);
+	return code;
 }

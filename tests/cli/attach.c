@@ -164,6 +164,59 @@ TEST_EACH(keeper_killed, struct takeover, takeovers)
 	REQUIRE_OK(kill(vmm.command, SIGKILL));
 	cli_end(&attach, 10);
 	CHECK_CLI(attach, 0, NULL);
+	CHECK_ERRNO(access(STATE, F_OK), ENOENT);
+}
+
+/* A VMM whose page server is gone together with its keeper. */
+static struct cli_vmm orphan(const char *state, char *pid, size_t size)
+{
+	struct cli_vmm vmm;
+
+	unlink(state);
+	vmm = cli_vmm(bytes(), "--image", IMAGE, "--no-background", "--policy", "hold", "--state", state);
+	CHECK(has_image(&vmm, 3));
+	REQUIRE_OK(kill(vmm.run.pid, SIGKILL));
+	cli_end(&vmm.run, 10);
+	REQUIRE(wait_for(xgmem_stats(vmm.fd).orphans, 10));
+	snprintf(pid, size, "%d", vmm.command);
+	return vmm;
+}
+
+static void end_orphan(struct cli_vmm *vmm)
+{
+	REQUIRE_OK(munmap(vmm->map, vmm->bytes));
+	REQUIRE_OK(close(vmm->fd));
+	REQUIRE_OK(kill(vmm->command, SIGKILL));
+}
+
+/* With a state that is another's, or another image, memory would silently be wrong. */
+TEST(state_of_another)
+{
+	struct cli_vmm vmm, other;
+	char pid[16], other_pid[16];
+	struct cli c;
+	int fd;
+
+	cli_image(IMAGE, PAGES, 0, 0);
+	cli_image(IMAGE ".other", PAGES, 0, 0);
+	vmm = orphan(STATE, pid, sizeof(pid));
+	other = orphan(STATE ".other", other_pid, sizeof(other_pid));
+	c = cli("attach", "--pid", pid, "--fd", vmm.number, "--image", IMAGE, "--state", "/tmp/none");
+	CHECK_CLI(c, 1, "there is no state file /tmp/none");
+	CHECK_ERRNO(access("/tmp/none", F_OK), ENOENT);
+	c = cli("attach", "--pid", pid, "--fd", vmm.number, "--image", IMAGE, "--state", STATE ".other");
+	CHECK_CLI(c, 1, "belongs to other memory");
+	c = cli("attach", "--pid", pid, "--fd", vmm.number, "--image", IMAGE ".other", "--state", STATE);
+	CHECK_CLI(c, 1, "belongs to another image");
+	c = cli("attach", "--pid", pid, "--fd", vmm.number, "--image", IMAGE, "--state", IMAGE ".other");
+	CHECK_CLI(c, 1, "is none, or of another version");
+	fd = REQUIRE_FD(open(IMAGE, O_WRONLY));
+	REQUIRE_EQ(pwrite(fd, "x", 1, 0), 1);
+	close(fd);
+	c = cli("attach", "--pid", pid, "--fd", vmm.number, "--image", IMAGE, "--state", STATE);
+	CHECK_CLI(c, 1, "belongs to the image as it was");
+	end_orphan(&vmm);
+	end_orphan(&other);
 }
 
 /* A server that dies again and again is given up; under hold its waiters wait on, and somebody may attach. */

@@ -4,6 +4,7 @@
  */
 #include "cli.h"
 
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "gmem.h"
@@ -53,7 +54,7 @@ static const struct refused {
 	{ "no_policy", "x", 4096, { "--policy", "keep" }, 2, "'keep' is no policy" },
 	{ "state_elsewhere", "x", 4096, { "--state", "/nowhere/state" }, 1, "cannot open the state file" },
 	{ "state_directory", "x", 4096, { "--state", "/tmp" }, 1, "the state file" },
-	{ "state_odd", "x", 4096, { "--state", IMAGE }, 1, "belongs to memory of another size" },
+	{ "state_odd", "x", 4096, { "--state", IMAGE }, 1, "is there already, of another run" },
 };
 
 TEST_EACH(refused_image, struct refused, refused)
@@ -81,6 +82,23 @@ TEST_EACH(refused_image, struct refused, refused)
 	/* No command was started. */
 	CHECK(!cli_child_now(c.pid, "busybox", 0));
 	CHECK_EQ(access("/tmp/started3", F_OK), -1);
+}
+
+/* Told before anything is started, not by a signal when the disk fills up. */
+TEST(no_room_for_state)
+{
+	struct cli c;
+
+	unlink(IMAGE);
+	close(REQUIRE_FD(open(IMAGE, O_RDWR | O_CREAT, 0600)));
+	REQUIRE_OK(truncate(IMAGE, 1 << 30));
+	mkdir("/tmp/full", 0700);
+	REQUIRE_OK(mount("full", "/tmp/full", "tmpfs", 0, "size=16k"));
+	c = cli("run", "--image", IMAGE, "--state", "/tmp/full/state", "--", BUSYBOX, "true{fd}");
+	CHECK_CLI(c, 1, "no room for the state file /tmp/full/state, of 32.");
+	CHECK_ERRNO(access("/tmp/full/state", F_OK), ENOENT);
+	REQUIRE_OK(umount("/tmp/full"));
+	REQUIRE_OK(rmdir("/tmp/full"));
 }
 
 TEST(cut_while_served)

@@ -11,6 +11,7 @@
 
 #define PAGES 1024
 #define IMAGE "/tmp/image"
+#define STATE "/tmp/state"
 #define HOLE_FROM 256
 #define HOLE_TO 700
 
@@ -130,6 +131,26 @@ TEST_EACH(exit_code, struct end, ends)
 		CHECK_CLI(c, 126, "cannot run '" IMAGE "'");
 	else
 		CHECK_CLI(c, row->code, NULL);
+}
+
+/* Once nobody can go on with it the state is gone; one that is there is not touched. */
+TEST(state_file)
+{
+	struct cli c;
+
+	unlink(STATE);
+	cli_image(IMAGE, 16, 0, 0);
+	c = cli("run", "--quiet", "--image", IMAGE, "--state", STATE, "--", BUSYBOX, "sh", "-c",
+		"busybox cmp {path} " IMAGE " && busybox test -s " STATE);
+	CHECK_CLI(c, 0, NULL);
+	CHECK_ERRNO(access(STATE, F_OK), ENOENT);
+	c = cli("run", "--quiet", "--image", IMAGE, "--state", STATE, "--", "no-such-command", "{fd}");
+	CHECK_CLI(c, 127, "there is no command");
+	CHECK_ERRNO(access(STATE, F_OK), ENOENT);
+	REQUIRE_OK(symlink(IMAGE, STATE));
+	c = cli("run", "--quiet", "--image", IMAGE, "--state", STATE, "--", BUSYBOX, "true{fd}");
+	CHECK_CLI(c, 1, "cannot open the state file");
+	unlink(STATE);
 }
 
 TEST(reads_what_is_touched)
