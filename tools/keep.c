@@ -210,13 +210,17 @@ static bool take_signals(struct keeper *k, int *code)
 	return false;
 }
 
-/* What the last faults were answered with is to be in the figures; a server that died in the middle never says. */
+/* What the last faults were answered with is to be in the figures, as long as there is a server that may still say. */
 static void await_answers(const struct keeper *k)
 {
 	const struct timespec tick = { .tv_nsec = 5000000 };
+	siginfo_t ended = {};
 
-	for (int i = 0; i < 100 && k->server.ledger->answered < k->server.ledger->faults; i++)
+	for (int i = 0; i < 100 && k->pid > 0 && k->server.ledger->answered < k->server.ledger->faults; i++) {
+		if (waitid(P_PID, k->pid, &ended, WEXITED | WNOHANG | WNOWAIT) || ended.si_pid)
+			return;
 		nanosleep(&tick, NULL);
+	}
 }
 
 int keeper_watch(struct keeper *k)

@@ -184,6 +184,17 @@ uint64_t ledger_set(struct ledger *ledger, uint64_t offset, uint64_t len)
 	return fresh;
 }
 
+void ledger_recount(struct ledger *ledger)
+{
+	uint64_t words = align_up(ledger->bytes / ledger->granule, 64) / 64, bits = 0, i;
+
+	for (i = 0; i < words; i++)
+		bits += __builtin_popcountll(ledger->bits[i]);
+	ledger->provided = bits * ledger->granule;
+	/* What it had begun to answer is told once more, and counted anew. */
+	ledger->answered = ledger->faults;
+}
+
 uint64_t ledger_run(const struct ledger *ledger, uint64_t offset, uint64_t len, bool has)
 {
 	uint64_t first = offset / ledger->granule, end = first + len / ledger->granule, bit = first, other;

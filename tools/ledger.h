@@ -51,6 +51,8 @@ void ledger_remove(const char *path);
 bool ledger_has(const struct ledger *ledger, uint64_t offset);
 /* Sets the bits of a range; returns the bytes that had none. */
 uint64_t ledger_set(struct ledger *ledger, uint64_t offset, uint64_t len);
+/* After a server was killed: between a bit and what it counts for, perhaps. Before anybody else writes to it. */
+void ledger_recount(struct ledger *ledger);
 /* How much of a range, from its beginning on, has a bit (@has) or has none; 0 if not even the first granule. */
 uint64_t ledger_run(const struct ledger *ledger, uint64_t offset, uint64_t len, bool has);
 

@@ -501,6 +501,8 @@ int serve(struct server *s, int ready)
 	s->stop = eventfd(0, EFD_CLOEXEC);
 	if (s->stop < 0)
 		return fail_errno(FAILED, errno, "eventfd");
+	if (s->again)
+		ledger_recount(s->ledger);
 	err = s->backend->begin(s);
 	if (err == -EBUSY)
 		return fail(FAILED, "another page server has it, and is alive");

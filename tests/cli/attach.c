@@ -4,6 +4,7 @@
  */
 #include "cli.h"
 
+#include "../../tools/ledger.h"
 #include "gmem.h"
 
 #define PAGES 64
@@ -217,6 +218,35 @@ TEST(state_of_another)
 	CHECK_CLI(c, 1, "belongs to the image as it was");
 	end_orphan(&vmm);
 	end_orphan(&other);
+}
+
+/*
+ * A server that is killed between a bit of the ledger and its counter leaves the counter short. The next one counts
+ * anew, and so knows when all is there.
+ */
+TEST(counter_short)
+{
+	struct cli_vmm vmm;
+	struct cli attach;
+	struct ledger *state;
+	char pid[16];
+	int fd;
+
+	cli_image(IMAGE, PAGES, 0, 0);
+	vmm = orphan(STATE, pid, sizeof(pid));
+	fd = REQUIRE_FD(open(STATE, O_RDWR));
+	state = xmmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	state->provided = 0;
+	state->faults = state->answered + 3;
+	attach = cli_run(-1, "attach", "--pid", pid, "--fd", vmm.number, "--image", IMAGE, "--state", STATE);
+	CHECK(cli_says(&attach, "has been provided: the page server has ended"));
+	CHECK_EQ(state->provided, bytes());
+	/* Nor does anybody wait for the answers of the dead one. */
+	CHECK_EQ(state->answered, state->faults);
+	end_orphan(&vmm);
+	cli_end(&attach, 10);
+	CHECK_EQ(attach.code, 0);
+	close(fd);
 }
 
 /* A server that dies again and again is given up; under hold its waiters wait on, and somebody may attach. */
