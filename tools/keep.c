@@ -20,16 +20,18 @@
 #define DEATHS 5
 #define DEATHS_NS (10 * 1000000000ull)
 
+/* Those that a command is sent through us; the manual page lists them. */
+static const int passed_on[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM };
+
 static sigset_t waited_for(void)
 {
 	sigset_t set;
+	size_t i;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGQUIT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
+	for (i = 0; i < ARRAY_SIZE(passed_on); i++)
+		sigaddset(&set, passed_on[i]);
 	return set;
 }
 
@@ -63,10 +65,14 @@ void keeper_unblock(void)
 
 static int be_server(struct keeper *k, int ready, pid_t parent)
 {
-	/* Ctrl-C is for the command. */
-	signal(SIGINT, SIG_IGN);
-	signal(SIGQUIT, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
+	size_t i;
+
+	/*
+	 * What a terminal or a service manager sends to all of us is for the command, which may need its memory to end
+	 * well. The keeper ends us by SIGKILL.
+	 */
+	for (i = 0; i < ARRAY_SIZE(passed_on); i++)
+		signal(passed_on[i], SIG_IGN);
 	prctl(PR_SET_NAME, "gmemctl-server");
 	keeper_unblock();
 	/* Without its keeper it would serve a VMM that may be gone. */

@@ -183,6 +183,36 @@ TEST(signals_go_to_the_command)
 	CHECK_EQ(task_state(command), 0);
 }
 
+static const struct passed {
+	const char *label;
+	const char *name;
+	int signal;
+} passed[] = {
+	{ "hup", "HUP", SIGHUP }, { "int", "INT", SIGINT }, { "quit", "QUIT", SIGQUIT }, { "term", "TERM", SIGTERM },
+	{ "usr1", "USR1", SIGUSR1 }, { "usr2", "USR2", SIGUSR2 }, { "alrm", "ALRM", SIGALRM },
+};
+
+/* The whole process group is told, as service managers do: who ends slowly has its memory until then. */
+TEST_EACH(signal_to_all, struct passed, passed)
+{
+	char script[256];
+	struct cli c;
+
+	cli_image(IMAGE, 16, 0, 0);
+	unlink("/tmp/ready");
+	snprintf(script, sizeof(script), "trap 'busybox sleep 0.3; busybox cmp {path} " IMAGE " && exit 5; exit 6' %s; "
+		 ": >/tmp/ready; while :; do busybox sleep 0.05; done", row->name);
+	c = cli_run(-1, "run", "--policy", "hold", "--no-background", "--image", IMAGE, "--", BUSYBOX, "sh", "-c",
+		    script);
+	REQUIRE(wait_for(!access("/tmp/ready", F_OK), 10));
+	/* The group is the case's too; and the command gets it passed on. */
+	REQUIRE_OK(kill(cli_server(c.pid, 0), row->signal));
+	REQUIRE_OK(kill(c.pid, row->signal));
+	cli_end(&c, 10);
+	CHECK_EQ(c.code, 5);
+	CHECK(!strstr(c.err, "died of signal"));
+}
+
 /* On a terminal there is a bar, which goes away; elsewhere there are lines. */
 TEST(progress)
 {
