@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -26,19 +27,45 @@ static const struct packed {
 	{ { 'Q', 'F', 'I', 0xfb }, 4, "in QEMU's qcow2 format", "qemu-img convert -O raw" },
 };
 
-static int refuse_packed(const struct image *image)
+static int refuse_packed(const struct image *image, const unsigned char *head, size_t len)
 {
-	unsigned char head[6];
 	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(packed); i++)
+		if (len >= packed[i].len && !memcmp(head, packed[i].magic, packed[i].len))
+			return fail(FAILED, "the image %s is %s: unpack it first ('%s')", image->name, packed[i].what,
+				    packed[i].cure);
+	return DONE;
+}
+
+static int look_at_file(const struct image *image)
+{
+	/* As reading around the page cache wants it. */
+	static unsigned char head[4096] __attribute__((aligned(4096)));
 	ssize_t got = pread(image->fd, head, sizeof(head), 0);
 
 	if (got < 0)
 		return fail_errno(FAILED, errno, "the image %s cannot be read", image->name);
-	for (i = 0; i < ARRAY_SIZE(packed); i++)
-		if ((size_t)got >= packed[i].len && !memcmp(head, packed[i].magic, packed[i].len))
-			return fail(FAILED, "the image %s is %s: unpack it first ('%s')", image->name, packed[i].what,
-				    packed[i].cure);
-	return DONE;
+	return refuse_packed(image, head, got);
+}
+
+/* Waits for its beginning. An error it will say once more to who reads on. */
+static int look_at_stream(struct image *image)
+{
+	struct pollfd more = { .fd = image->fd, .events = POLLIN };
+	ssize_t got = 1;
+
+	while (image->head_len < sizeof(image->head) && got) {
+		poll(&more, 1, -1);
+		got = read(image->fd, image->head + image->head_len, sizeof(image->head) - image->head_len);
+		if (got > 0)
+			image->head_len += got;
+		else if (got < 0 && errno == EAGAIN)
+			usleep(10 * 1000);
+		else if (got < 0 && errno != EINTR)
+			break;
+	}
+	return refuse_packed(image, image->head, image->head_len);
 }
 
 static void image_note_state(struct image *image, const struct stat *st)
@@ -54,17 +81,16 @@ int image_open(struct image *image, const char *name, bool direct)
 	struct stat st;
 
 	*image = (struct image){ .name = is_stdin ? "on stdin" : name, .direct = direct };
-	if (is_stdin) {
+	/* O_DIRECT would be everybody's who has the same stdin: that is opened once more. */
+	if (is_stdin && !direct)
 		image->fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
-		if (image->fd < 0)
-			return fail_errno(FAILED, errno, "stdin");
-	} else {
-		image->fd = open(name, flags);
-	}
+	else
+		image->fd = open(is_stdin ? "/proc/self/fd/0" : name, flags);
 	if (image->fd < 0 && errno == EINVAL && direct)
-		return fail(FAILED, "the image %s cannot be read around the page cache here: leave out --direct", name);
+		return fail(FAILED, "the image %s cannot be read around the page cache here: leave out --direct",
+			    image->name);
 	if (image->fd < 0)
-		return fail_errno(FAILED, errno, "cannot open the image %s", name);
+		return fail_errno(FAILED, errno, "cannot open the image %s", image->name);
 	if (fstat(image->fd, &st))
 		return fail_errno(FAILED, errno, "the image %s", image->name);
 	if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISCHR(st.st_mode)) {
@@ -74,7 +100,7 @@ int image_open(struct image *image, const char *name, bool direct)
 		if (direct)
 			return fail(USAGE, "a stream on stdin cannot be read with --direct");
 		image->stream = true;
-		return DONE;
+		return look_at_stream(image);
 	}
 	if (S_ISDIR(st.st_mode))
 		return fail(FAILED, "the image %s is a directory", image->name);
@@ -85,11 +111,12 @@ int image_open(struct image *image, const char *name, bool direct)
 		image->bytes = st.st_size;
 		image_note_state(image, &st);
 	}
-	if (is_stdin && direct && fcntl(image->fd, F_SETFL, O_DIRECT))
-		return fail(FAILED, "the image on stdin cannot be read around the page cache: leave out --direct");
 	if (!image->bytes)
 		return fail(FAILED, "the image %s is empty", image->name);
-	return direct ? DONE : refuse_packed(image);
+	/* It was for what could have kept open() waiting; reading is to wait. */
+	if ((!is_stdin || direct) && fcntl(image->fd, F_SETFL, flags & ~O_NONBLOCK))
+		return fail_errno(FAILED, errno, "the image %s", image->name);
+	return look_at_file(image);
 }
 
 bool image_changed(const struct image *image)

@@ -16,6 +16,9 @@ struct image {
 	bool stream;
 	bool direct;
 	uint64_t bytes;		/* 0 for a stream */
+	/* What a stream begins with: it has been looked at, and cannot be read once more. */
+	unsigned char head[6];
+	unsigned int head_len;
 	/* What it was when it was opened; all zero where that cannot be told from the file. */
 	struct timespec changed;
 	uint64_t size;

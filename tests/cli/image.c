@@ -5,6 +5,7 @@
 #include "cli.h"
 
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "gmem.h"
@@ -45,6 +46,7 @@ static const struct refused {
 	{ "xz", "\xfd\67zXZ", 4096, { NULL }, 1, "is compressed with xz" },
 	{ "lz4", "\x04\x22\x4d\x18", 4096, { NULL }, 1, "is compressed with lz4" },
 	{ "qcow2", "QFI\xfb", 4096, { NULL }, 1, "is in QEMU's qcow2 format" },
+	{ "zstd_direct", "\x28\xb5\x2f\xfd", 4096, { "--direct" }, 1, "is compressed with zstd" },
 	{ "directory", "x", 4096, { "--image", "/tmp" }, 1, "the image /tmp is a directory" },
 	{ "device", "x", 4096, { "--image", "/dev/zero" }, 1, "is neither a file nor a block device" },
 	{ "stream_without_size", "x", 4096, { "--image", "-" }, 2, "--size is missing" },
@@ -202,6 +204,79 @@ TEST(short_stream)
 	CHECK_EQ(TOUCH_READ(vmm.map + 63 * page_size()), SIGBUS);
 	cli_vmm_end(&vmm);
 	wait(NULL);
+}
+
+TEST(packed_stream)
+{
+	int fds[2];
+	struct cli c;
+
+	REQUIRE_OK(pipe2(fds, O_CLOEXEC));
+	REQUIRE_EQ(write(fds[1], "\x28\xb5\x2f", 3), 3);
+	c = cli_run(fds[0], "run", "--image", "-", "--size", "256K", "--", BUSYBOX, "touch", "/tmp/started{fd}");
+	close(fds[0]);
+	sleep_seconds(0.1);
+	REQUIRE_EQ(write(fds[1], "\xfd....", 5), 5);
+	cli_end(&c, 10);
+	CHECK_CLI(c, 1, "is compressed with zstd");
+	close(fds[1]);
+}
+
+/* What somebody else has provided does not keep what comes behind it from being poisoned. */
+TEST(short_stream_with_content)
+{
+	static const char *const options[] = { "--image", "-", "--size", "256K", NULL };
+	struct cli_vmm vmm;
+	char page[4096];
+	int fds[2];
+
+	REQUIRE_OK(pipe2(fds, O_CLOEXEC));
+	for (size_t at = 0; at < 4 * page_size(); at += sizeof(page)) {
+		pattern_fill(page, sizeof(page), at);
+		REQUIRE_EQ(write(fds[1], page, sizeof(page)), sizeof(page));
+	}
+	vmm = cli_vmm_start(fds[0], bytes(), options);
+	close(fds[0]);
+	REQUIRE(wait_for(xgmem_stats(vmm.fd).watches, 10));
+	REQUIRE_OK(gmem_zero(vmm.fd, 30 * page_size(), 2 * page_size(), 0));
+	REQUIRE_OK(gmem_zero(vmm.fd, 40 * page_size(), page_size(), 0));
+	close(fds[1]);
+	REQUIRE(cli_says(&vmm.run, "the image on stdin ended at byte 16384 of 262144 (it is too short)"));
+	for (size_t at = 0; at < PAGES; at++) {
+		if (at < 4)
+			CHECK(has_image(&vmm, at));
+		else if (at == 30 || at == 31 || at == 40)
+			CHECK_EQ(TOUCH_READ(vmm.map + at * page_size()), 0);
+		else
+			CHECK_EQ(TOUCH_READ(vmm.map + at * page_size()), SIGBUS);
+	}
+	cli_vmm_end(&vmm);
+}
+
+/* A stream that breaks off says why, and the figures tell who has waited for it. */
+TEST(broken_stream)
+{
+	static const char *const options[] = { "--image", "-", "--size", "256K", "--json", NULL };
+	struct gmem_toucher waiting;
+	struct cli_vmm vmm;
+	char page[4096];
+	int fds[2];
+
+	REQUIRE_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+	/* What its peer has sent and it does not read makes the end of it a reset. */
+	REQUIRE_EQ(write(fds[0], "x", 1), 1);
+	pattern_fill(page, sizeof(page), 0);
+	REQUIRE_EQ(write(fds[1], page, sizeof(page)), sizeof(page));
+	vmm = cli_vmm_start(fds[0], bytes(), options);
+	close(fds[0]);
+	waiting = (struct gmem_toucher){ .addr = vmm.map + 40 * page_size() };
+	gmem_toucher_start(&waiting);
+	REQUIRE(gmem_waiters(vmm.fd, 1, 10));
+	close(fds[1]);
+	CHECK_EQ(gmem_toucher_join(&waiting), -1);
+	CHECK(cli_says(&vmm.run, "ended at byte 4096 of 262144 (Connection reset by peer)"));
+	cli_vmm_end(&vmm);
+	CHECK_EQ(cli_json(vmm.run.err, "\"end\"", "faults"), 1);
 }
 
 TEST(long_stream)
