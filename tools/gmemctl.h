@@ -43,6 +43,7 @@ enum option_kind {
 	OPT_FILE,	/* const char *: the name of a file */
 	OPT_DIR,	/* const char *: the name of a directory */
 	OPT_SIZE,	/* uint64_t: bytes, with K, M, G or T */
+	OPT_RATE,	/* uint64_t: the same, or "unlimited", which is UINT64_MAX */
 	OPT_COUNT,	/* unsigned int, 1 at least */
 	OPT_PID,	/* pid_t */
 	OPT_FD,		/* int */

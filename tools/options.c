@@ -82,6 +82,16 @@ static bool set_option(const struct option_row *row, const char *text, void *int
 		}
 		fail(USAGE, "--%s: %s is empty", row->name, row->arg);
 		return false;
+	case OPT_RATE:
+		if (!strcmp(text, "unlimited")) {
+			*(uint64_t *)value = UINT64_MAX;
+			return true;
+		}
+		if (parse_size(text, value) && *(uint64_t *)value)
+			return true;
+		fail(USAGE, "--%s: '%s' is no rate: say bytes a second, as a number with K, M, G or T, or unlimited",
+		     row->name, text);
+		return false;
 	case OPT_SIZE:
 		if (parse_size(text, value) && *(uint64_t *)value)
 			return true;

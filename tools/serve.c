@@ -25,7 +25,8 @@ const struct option_row serving_options[] = {
 	{ "image", "FILE", "the content of the memory: a file, a block device, or '-' for stdin", OPT_FILE,
 	  offsetof(struct serving, image) },
 	{ "threads", "N", "threads that answer faults (2)", OPT_COUNT, offsetof(struct serving, threads) },
-	{ "rate", "SIZE", "bytes a second that the background reads (256M)", OPT_SIZE, offsetof(struct serving, rate) },
+	{ "rate", "SIZE", "bytes a second that the background reads, or unlimited (256M)", OPT_RATE,
+	  offsetof(struct serving, rate) },
 	{ "no-background", NULL, "provide only what is asked for", OPT_FLAG, offsetof(struct serving, no_background) },
 	{ "direct", NULL, "read around the page cache", OPT_FLAG, offsetof(struct serving, direct) },
 	{ "quiet", NULL, "tell errors only", OPT_FLAG, offsetof(struct serving, quiet) },
@@ -36,9 +37,11 @@ const struct option_row serving_options[] = {
 #define NOTHING UINT64_MAX
 /* So many lines about pages that cannot be read; the others are only counted. */
 #define COMPLAINTS 20
+#define RATE (256ull << 20)
 #define NO_MEMORY_NAP_NS (100 * 1000 * 1000)
-/* Until a notice has been read, and who has sent it has gone on. */
+/* Until a notice has been read, and who has sent it has gone on. What takes longer than that is something else. */
 #define NOTICE_NAP_NS (50 * 1000)
+#define NOTICE_NS (10 * 1000000000ull)
 
 static uint64_t now_ns(void)
 {
@@ -283,6 +286,23 @@ static unsigned int make_pieces(struct server *s, const struct region *region, u
 	return nr;
 }
 
+/* The kernel wants to be asked again: it does, since @since. Nobody is to wait silently if it goes on like that. */
+static void ask_again(struct server *s, uint64_t offset, uint64_t *since)
+{
+	uint64_t now = now_ns();
+
+	if (!*since)
+		*since = now;
+	if (now - *since < NOTICE_NS) {
+		nap(NOTICE_NAP_NS);
+		return;
+	}
+	fail(FAILED, "nothing can be provided at byte %llu of the image for 10 seconds: the image never has it, or "
+	     "somebody does not end giving memory back; it is tried on", (unsigned long long)offset);
+	nap(NO_MEMORY_NAP_NS);
+	*since = now_ns();
+}
+
 /* Provides what is missing of a range inside one region, and the wanted granule, if any, whatever the ledger says. */
 static void provide_range(struct server *s, uint64_t from, uint64_t to, uint64_t wanted)
 {
@@ -290,7 +310,7 @@ static void provide_range(struct server *s, uint64_t from, uint64_t to, uint64_t
 	struct piece pieces[PIECES];
 	bool no_memory = false;
 	struct bad bad = {};
-	uint64_t at = from, next;
+	uint64_t at = from, next, since = 0;
 	unsigned int nr, i;
 
 	look_at_image(s);
@@ -314,10 +334,12 @@ static void provide_range(struct server *s, uint64_t from, uint64_t to, uint64_t
 				no_memory = true;
 			}
 		}
-		if (again)
-			nap(NOTICE_NAP_NS);
-		else
+		if (again) {
+			ask_again(s, at, &since);
+		} else {
 			at = next;
+			since = 0;
+		}
 	}
 	unclaim(s, from, to);
 	if (bad.len)
@@ -433,10 +455,21 @@ static void *answer_faults(void *arg)
 	return NULL;
 }
 
+void keep_rate(uint64_t rate, uint64_t *due, uint64_t bytes)
+{
+	uint64_t now = now_ns();
+
+	if (!rate)
+		return;
+	*due = (*due > now ? *due : now) + bytes * 1000000000.0 / rate;
+	if (*due > now)
+		nap(*due - now);
+}
+
 static void fill_region(struct server *s, const struct region *region, uint64_t *due)
 {
-	uint64_t chunk = s->granule > CHUNK ? s->granule : CHUNK, rate = s->options->rate;
-	uint64_t last = region->offset + region->len, before, now, at, end;
+	uint64_t chunk = s->granule > CHUNK ? s->granule : CHUNK, rate = s->options->rate ?: RATE;
+	uint64_t last = region->offset + region->len, before, at, end;
 
 	for (at = region->offset; at < last && !s->error && !s->gone; at = end) {
 		end = align_down(at, chunk) + chunk;
@@ -446,20 +479,15 @@ static void fill_region(struct server *s, const struct region *region, uint64_t 
 			continue;
 		before = s->ledger->read;
 		provide_range(s, at, end, NOTHING);
-		if (!rate)
-			continue;
 		/* With what was read for faults meanwhile: it took of the same disk. */
-		now = now_ns();
-		*due = (*due > now ? *due : now) + (s->ledger->read - before) * 1000000000.0 / rate;
-		if (*due > now)
-			nap(*due - now);
+		keep_rate(rate, due, s->ledger->read - before);
 	}
 }
 
 static void *fill_background(void *arg)
 {
 	struct server *s = arg;
-	uint64_t due = now_ns();
+	uint64_t due = 0;
 	unsigned int i;
 
 	/* Once more as long as something had to be left for want of memory. What is missing else cannot be had. */

@@ -23,13 +23,13 @@ struct serving {
 	const char *image;
 	const char *state;
 	unsigned int threads;
-	uint64_t rate;		/* bytes a second that the background reads; 0: no limit */
+	uint64_t rate;		/* bytes a second that the background or a stream reads; 0: not told */
 	bool no_background;
 	bool direct;
 	bool quiet;
 };
 
-#define SERVE_DEFAULTS { .threads = 2, .rate = 256ull << 20 }
+#define SERVE_DEFAULTS { .threads = 2 }
 
 /* A part of the image, and where it belongs: an offset of the gmem file, or an address. */
 struct region {
@@ -104,6 +104,8 @@ extern const struct backend by_offset, by_address;
 
 /* Writes a byte to @ready as soon as faults are taken. Returns only when there is nothing more to do: a code. */
 int serve(struct server *s, int ready);
+/* Naps as long as so many bytes take, from @due on, which is kept for the next time. No rate is no limit. */
+void keep_rate(uint64_t rate, uint64_t *due, uint64_t bytes);
 const struct region *region_of(const struct server *s, uint64_t offset);
 
 #endif

@@ -96,7 +96,7 @@ static int provide_all(struct server *s, uint64_t offset, const char *from, uint
 
 int serve_stream(struct server *s, int ready)
 {
-	uint64_t chunk = s->granule > CHUNK ? s->granule : CHUNK, at = 0, whole;
+	uint64_t chunk = s->granule > CHUNK ? s->granule : CHUNK, at = 0, whole, due = 0;
 	char *content = malloc(chunk);
 	int err, broken = 0;
 	size_t got = 0;
@@ -123,6 +123,7 @@ int serve_stream(struct server *s, int ready)
 		at += whole;
 		if (whole < chunk)
 			break;
+		keep_rate(s->options->rate, &due, whole);
 	}
 	count_faults(s);
 	if (at < s->ledger->bytes) {

@@ -52,6 +52,8 @@ static const struct refused {
 	{ "stream_without_size", "x", 4096, { "--image", "-" }, 2, "--size is missing" },
 	{ "stream_with_state", "x", 4096, { "--image", "-", "--size=4096", "--state=/tmp/s" }, 2,
 	  "--state is of no use" },
+	{ "rate", "x", 4096, { "--rate", "fast" }, 2, "--rate: 'fast' is no rate" },
+	{ "rate_zero", "x", 4096, { "--rate", "0" }, 2, "'0' is no rate: say bytes a second, " },
 	{ "policy", "x", 4096, { "--policy", "release" }, 2, "would show zeros" },
 	{ "no_policy", "x", 4096, { "--policy", "keep" }, 2, "'keep' is no policy" },
 	{ "state_elsewhere", "x", 4096, { "--state", "/nowhere/state" }, 1, "cannot open the state file" },

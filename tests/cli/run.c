@@ -17,7 +17,7 @@
 
 static const struct way {
 	const char *label;
-	const char *options[6];
+	const char *options[8];
 	int pipe;
 } ways[] = {
 	{ "plain", {}, 0 },
@@ -27,12 +27,14 @@ static const struct way {
 	{ "huge_on_demand", { "--huge", "--no-background" }, 0 },
 	{ "sized", { "--size", "4M" }, 0 },
 	{ "slowly", { "--rate", "2M" }, 0 },
+	{ "unlimited", { "--rate", "unlimited" }, 0 },
 	{ "direct", { "--direct" }, 0 },
 	{ "direct_on_demand", { "--direct", "--no-background" }, 0 },
 	{ "hold", { "--policy=hold" }, 0 },
 	{ "stdin_file", { "--image", "-" }, 0 },
 	{ "stdin_direct", { "--image", "-", "--direct" }, 0 },
 	{ "stdin_pipe", { "--image", "-", "--size", "4M" }, 1 },
+	{ "stdin_pipe_slowly", { "--image", "-", "--size", "4M", "--rate", "8M" }, 1 },
 };
 
 /* A pipe with the image, and a process that writes it. */
@@ -100,6 +102,39 @@ TEST_EACH(content, struct way, ways)
 	/* Whoever else has this stdin reads it as before. */
 	if (in >= 0)
 		CHECK(!(fcntl(in, F_GETFL) & O_DIRECT));
+	while (wait(NULL) > 0)
+		;
+}
+
+/* The rate bounds what comes by itself, from a file and from a pipe. A chunk of 2 MiB comes at a time. */
+static const struct way slow_ways[] = {
+	{ "file", { "--image", IMAGE }, 0 },
+	{ "pipe", { "--image", "-", "--size", "16M" }, 1 },
+};
+
+TEST_EACH(rate, struct way, slow_ways)
+{
+	const char *args[24] = { "--rate", "2M", "--json" };
+	double began, took;
+	uint64_t provided;
+	struct cli_vmm vmm;
+	int n = 3, in = -1;
+
+	cli_image(IMAGE, 4 * PAGES, 0, 0);
+	for (int i = 0; row->options[i]; i++)
+		args[n++] = row->options[i];
+	if (row->pipe)
+		in = image_pipe(4 * PAGES * page_size());
+	began = now_seconds();
+	vmm = cli_vmm_start(in, 4 * PAGES * page_size(), args);
+	/* So that who writes to it hears of its end. */
+	close(in);
+	sleep_seconds(1.5);
+	provided = xgmem_stats(vmm.fd).allocated;
+	took = now_seconds() - began;
+	CHECK(provided > 0);
+	CHECK(provided <= (took + 2) * (2 << 20));
+	cli_vmm_end(&vmm);
 	while (wait(NULL) > 0)
 		;
 }
