@@ -128,22 +128,7 @@ static void *buffer(size_t size)
 	return memory;
 }
 
-/* Reads all of it: 0, or -errno with what was read in @got. */
-static int read_image(struct server *s, char *to, uint64_t offset, uint64_t len, uint64_t *got)
-{
-	ssize_t n;
-
-	for (*got = 0; *got < len; *got += n) {
-		n = pread(s->image->fd, to + *got, len - *got, offset + *got);
-		if (n < 0 && errno == EINTR)
-			n = 0;
-		else if (n <= 0)
-			return n ? -errno : -ENODATA;
-	}
-	return 0;
-}
-
-static int64_t copy(struct server *s, const struct piece *piece, void *from, uint64_t len)
+static int64_t copy(struct server *s, const struct piece *piece, const void *from, uint64_t len)
 {
 	struct uffdio_copy copy = { .dst = address_of(piece), .src = (uintptr_t)from, .len = len };
 	int64_t ret;
@@ -163,12 +148,15 @@ static int64_t copy(struct server *s, const struct piece *piece, void *from, uin
 static int64_t fill(struct server *s, const struct piece *piece)
 {
 	uint64_t len = piece->len < CHUNK || piece->len == s->granule ? piece->len : CHUNK, got;
-	void *content = buffer(s->granule);
+	void *content;
 	int err;
 
+	if (piece->content)
+		return copy(s, piece, piece->content, piece->len);
+	content = buffer(s->granule);
 	if (!content)
 		return -ENOMEM;
-	err = read_image(s, content, piece->offset, len, &got);
+	err = image_read(s->image, content, piece->offset, len, &got);
 	got = align_down(got, s->granule);
 	return got ? copy(s, piece, content, got) : err;
 }

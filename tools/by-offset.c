@@ -80,7 +80,10 @@ static void by_offset_provide(struct server *s, struct piece *pieces, unsigned i
 
 			switch (piece->kind) {
 			case PIECE_FILL:
-				gmemfd_prep_fill(&ops[i], target, s->image->fd, piece->offset, piece->len, 0);
+				if (piece->content)
+					gmemfd_prep_copy(&ops[i], target, piece->content, piece->len, 0);
+				else
+					gmemfd_prep_fill(&ops[i], target, s->image->fd, piece->offset, piece->len, 0);
 				break;
 			case PIECE_ZERO:
 				gmemfd_prep_zero(&ops[i], target, piece->len, 0);

@@ -131,6 +131,20 @@ bool image_changed(const struct image *image)
 	       st.st_mtim.tv_nsec != image->changed.tv_nsec;
 }
 
+int image_read(const struct image *image, char *to, uint64_t offset, uint64_t len, uint64_t *got)
+{
+	ssize_t n;
+
+	for (*got = 0; *got < len; *got += n) {
+		n = pread(image->fd, to + *got, len - *got, offset + *got);
+		if (n < 0 && errno == EINTR)
+			n = 0;
+		else if (n <= 0)
+			return n ? -errno : -ENODATA;
+	}
+	return 0;
+}
+
 uint64_t image_extent(const struct image *image, uint64_t offset, uint64_t len, uint64_t granule, bool *hole)
 {
 	off_t data = lseek(image->fd, offset, SEEK_DATA), end;

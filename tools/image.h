@@ -28,6 +28,8 @@ struct image {
 int image_open(struct image *image, const char *name, bool direct);
 /* Whether somebody has written to it, or cut it, since it was opened. */
 bool image_changed(const struct image *image);
+/* Reads all of it: 0, or -errno with what was read in @got. */
+int image_read(const struct image *image, char *to, uint64_t offset, uint64_t len, uint64_t *got);
 /*
  * How much of the range, from its beginning on, is alike: a hole, or content. At least a granule; one that has content
  * in any part is content.

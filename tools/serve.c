@@ -231,6 +231,8 @@ static bool settle(struct server *s, struct piece *piece, bool wanted, struct ba
 			piece->kind = PIECE_FILL;
 		}
 		piece->offset += step;
+		if (piece->content)
+			piece->content += step;
 		if (piece->offset >= end || s->error)
 			return true;
 		piece->len = single ? s->granule : end - piece->offset;
@@ -238,8 +240,15 @@ static bool settle(struct server *s, struct piece *piece, bool wanted, struct ba
 	}
 }
 
+/* A part of the image that was read before anybody asked for it. */
+struct ahead {
+	char *content;
+	uint64_t offset, len;
+};
+
 /* What to do for the granules from @offset on: as many as are alike. */
-static struct piece make_piece(struct server *s, const struct region *region, uint64_t offset, uint64_t len)
+static struct piece make_piece(struct server *s, const struct region *region, uint64_t offset, uint64_t len,
+			       const struct ahead *ahead)
 {
 	struct piece piece = { .kind = PIECE_FILL, .region = region, .offset = offset, .len = len };
 	bool hole;
@@ -251,21 +260,23 @@ static struct piece make_piece(struct server *s, const struct region *region, ui
 	piece.len = image_extent(s->image, offset, len, s->granule, &hole);
 	if (hole)
 		piece.kind = PIECE_ZERO;
+	else if (ahead && ahead->len)
+		piece.content = ahead->content + offset - ahead->offset;
 	return piece;
 }
 
 /* Up to PIECES pieces of what is missing in the range up to @next, the wanted granule first, wherever it is. */
 static unsigned int make_pieces(struct server *s, const struct region *region, uint64_t from, uint64_t to,
-				uint64_t wanted, struct piece *pieces, uint64_t *next)
+				uint64_t wanted, const struct ahead *ahead, struct piece *pieces, uint64_t *next)
 {
 	unsigned int nr = 0;
 	uint64_t at, len;
 
 	if (wanted != NOTHING) {
 		if (ledger_has(s->ledger, wanted))
-			pieces[nr++] = (struct piece){ PIECE_ZERO, region, wanted, s->granule, 0 };
+			pieces[nr++] = (struct piece){ PIECE_ZERO, region, wanted, s->granule };
 		else
-			pieces[nr++] = make_piece(s, region, wanted, s->granule);
+			pieces[nr++] = make_piece(s, region, wanted, s->granule, ahead);
 	}
 	for (at = from; at < to && nr < PIECES; at += len) {
 		len = ledger_run(s->ledger, at, to - at, true);
@@ -279,7 +290,7 @@ static unsigned int make_pieces(struct server *s, const struct region *region, u
 		}
 		if (wanted > at && wanted - at < len)
 			len = wanted - at;
-		pieces[nr] = make_piece(s, region, at, len);
+		pieces[nr] = make_piece(s, region, at, len, ahead);
 		len = pieces[nr++].len;
 	}
 	*next = at;
@@ -303,8 +314,11 @@ static void ask_again(struct server *s, uint64_t offset, uint64_t *since)
 	*since = now_ns();
 }
 
-/* Provides what is missing of a range inside one region, and the wanted granule, if any, whatever the ledger says. */
-static void provide_range(struct server *s, uint64_t from, uint64_t to, uint64_t wanted)
+/*
+ * Provides what is missing of a range inside one region, and the wanted granule, if any, whatever the ledger says. What
+ * was read @ahead, if anything, is all of the range.
+ */
+static void provide_range(struct server *s, uint64_t from, uint64_t to, uint64_t wanted, const struct ahead *ahead)
 {
 	const struct region *region = region_of(s, from);
 	struct piece pieces[PIECES];
@@ -319,7 +333,7 @@ static void provide_range(struct server *s, uint64_t from, uint64_t to, uint64_t
 		bool first = wanted != NOTHING, again = false;
 		uint64_t had;
 
-		nr = make_pieces(s, region, at, to, wanted, pieces, &next);
+		nr = make_pieces(s, region, at, to, wanted, ahead, pieces, &next);
 		if (nr)
 			s->backend->provide(s, pieces, nr);
 		for (i = 0; i < nr && !s->error && !s->gone; i++) {
@@ -368,7 +382,7 @@ static void answer(struct server *s, uint64_t wanted)
 		from = region->offset;
 	if (to > region->offset + region->len)
 		to = region->offset + region->len;
-	provide_range(s, from, to, wanted);
+	provide_range(s, from, to, wanted, NULL);
 	s->ledger->answered++;
 }
 
@@ -466,7 +480,34 @@ void keep_rate(uint64_t rate, uint64_t *due, uint64_t bytes)
 		nap(*due - now);
 }
 
-static void fill_region(struct server *s, const struct region *region, uint64_t *due)
+/*
+ * Reads a chunk before it is claimed: who faults in it meanwhile does not wait for all of it. What has been provided is
+ * not read, nor are holes; and nothing at all where it cannot be read, so that this comes up where it can be mended.
+ */
+static void read_ahead(struct server *s, struct ahead *ahead, uint64_t from, uint64_t to)
+{
+	uint64_t at, len, got;
+	bool hole, any = false;
+
+	ahead->offset = from;
+	ahead->len = 0;
+	for (at = from; at < to && !s->stale; at += len) {
+		len = ledger_run(s->ledger, at, to - at, true);
+		if (len)
+			continue;
+		len = image_extent(s->image, at, ledger_run(s->ledger, at, to - at, false), s->granule, &hole);
+		/* Were it not a hole any more when the pieces are made, nobody would have read it. */
+		if (hole)
+			memset(ahead->content + at - from, 0, len);
+		else if (image_read(s->image, ahead->content + at - from, at, len, &got))
+			return;
+		any |= !hole;
+	}
+	if (any)
+		ahead->len = to - from;
+}
+
+static void fill_region(struct server *s, const struct region *region, struct ahead *ahead, uint64_t *due)
 {
 	uint64_t chunk = s->granule > CHUNK ? s->granule : CHUNK, rate = s->options->rate ?: RATE;
 	uint64_t last = region->offset + region->len, before, at, end;
@@ -478,7 +519,8 @@ static void fill_region(struct server *s, const struct region *region, uint64_t 
 		if (ledger_run(s->ledger, at, end - at, true) == end - at)
 			continue;
 		before = s->ledger->read;
-		provide_range(s, at, end, NOTHING);
+		read_ahead(s, ahead, at, end);
+		provide_range(s, at, end, NOTHING, ahead);
 		/* With what was read for faults meanwhile: it took of the same disk. */
 		keep_rate(rate, due, s->ledger->read - before);
 	}
@@ -487,14 +529,21 @@ static void fill_region(struct server *s, const struct region *region, uint64_t 
 static void *fill_background(void *arg)
 {
 	struct server *s = arg;
+	struct ahead ahead = {};
 	uint64_t due = 0;
 	unsigned int i;
+
+	/* Aligned as reading around the page cache wants it. */
+	if (posix_memalign((void **)&ahead.content, 4096, s->granule > CHUNK ? s->granule : CHUNK)) {
+		give_up(s, ENOMEM);
+		return NULL;
+	}
 
 	/* Once more as long as something had to be left for want of memory. What is missing else cannot be had. */
 	do {
 		s->short_of_memory = false;
 		for (i = 0; i < s->nr_regions; i++)
-			fill_region(s, &s->regions[i], &due);
+			fill_region(s, &s->regions[i], &ahead, &due);
 	} while (s->short_of_memory && !s->error && !s->gone);
 	return NULL;
 }

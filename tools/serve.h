@@ -50,6 +50,7 @@ struct piece {
 	const struct region *region;
 	uint64_t offset;
 	uint64_t len;
+	const char *content;	/* of a fill, if it has been read already */
 	int64_t done;	/* as GMEMFD_RESOLVE has it: bytes, or -errno */
 };
 

@@ -106,6 +106,44 @@ TEST_EACH(content, struct way, ways)
 		;
 }
 
+/*
+ * An image that takes long to read, for it is a gmem file with closed pages. Who touches one in the middle of what the
+ * background is reading does not wait for the rest of it.
+ */
+TEST(fault_before_background)
+{
+	int slow = xgmem(HPAGE_SIZE), context = xgmem_context();
+	size_t page = page_size(), middle = HPAGE_SIZE / 2;
+	unsigned char *content = xmmap_anon(HPAGE_SIZE);
+	struct gmem_toucher waiting;
+	struct gmemfd_event event;
+	struct cli_vmm vmm;
+	char path[64];
+
+	for (size_t at = 0; at < HPAGE_SIZE; at += page)
+		pattern_fill(content + at, page, at);
+	REQUIRE_OK(gmem_watch(slow, context, 0, HPAGE_SIZE, GMEMFD_MODE_MINOR, 0, GMEMFD_POLICY_POISON));
+	REQUIRE_OK(gmem_copy(slow, page, page, content + page, GMEMFD_RANGE_CLOSED));
+	REQUIRE_OK(gmem_copy(slow, middle, page, content + middle, GMEMFD_RANGE_CLOSED));
+	REQUIRE_OK(gmem_copy(slow, 0, page, content, 0));
+	REQUIRE_OK(gmem_copy(slow, 2 * page, middle - 2 * page, content + 2 * page, 0));
+	REQUIRE_OK(gmem_copy(slow, middle + page, middle - page, content + middle + page, 0));
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", getpid(), slow);
+	vmm = cli_vmm(HPAGE_SIZE, "--image", path);
+	REQUIRE(gmem_event(context, &event, 10));
+	CHECK_EQ(event.offset, page);
+	waiting = (struct gmem_toucher){ .addr = vmm.map + middle };
+	gmem_toucher_start(&waiting);
+	REQUIRE(gmem_event(context, &event, 10));
+	CHECK_EQ(event.offset, middle);
+	REQUIRE_OK(gmem_continue(slow, middle, page, 0));
+	CHECK_EQ(gmem_toucher_join(&waiting), content[middle]);
+	REQUIRE_OK(gmem_continue(slow, page, page, 0));
+	CHECK(cli_says(&vmm.run, "has been provided"));
+	CHECK(!memcmp(vmm.map, content, HPAGE_SIZE));
+	cli_vmm_end(&vmm);
+}
+
 /* The rate bounds what comes by itself, from a file and from a pipe. A chunk of 2 MiB comes at a time. */
 static const struct way slow_ways[] = {
 	{ "file", { "--image", IMAGE }, 0 },
