@@ -233,7 +233,7 @@ int keeper_watch(struct keeper *k)
 {
 	struct pollfd fds[] = {
 		{ .fd = k->signals, .events = POLLIN },
-		{ .fd = k->subject, .events = POLLIN },
+		{ .fd = k->subject, .events = k->hangs_up ? 0 : POLLIN },
 	};
 	int code = DONE;
 

@@ -13,8 +13,9 @@ struct keeper {
 	struct server server;
 	/* Whose memory it is; for messages. */
 	const char *whose;
-	/* Can be read, or hangs up, as soon as nobody needs the memory any more. */
+	/* Can be read (or, if @hangs_up, hangs up) as soon as nobody needs the memory any more. */
 	int subject;
+	bool hangs_up;
 	/* The command, if it is a child of ours: signals are passed on to it, and its end is in @status. */
 	pid_t command;
 	int status;

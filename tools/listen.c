@@ -10,11 +10,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -30,7 +32,16 @@
 #define MESSAGE_MAX (256 << 10)
 #define MESSAGE_MS 10000
 #define REGIONS_MAX 1024
-#define HUGEST_PAGE (1ull << 30)
+/* Each thread that serves has memory for a page of it. */
+#define HUGEST_PAGE GMEMFD_HUGE_SIZE
+/* So many may have connected and not told yet where their memory is; others wait to be accepted. */
+#define STRANGERS 32
+/* How long somebody else may be about to make his socket. */
+#define LOCK_TRIES 50
+#define LOCK_US (100 * 1000)
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
 
 struct listen_options {
 	struct serving serve;	/* first */
@@ -170,7 +181,7 @@ static const char *read_region(struct json_object *entry, struct region *region,
 			*granule <<= 10;
 	}
 	if (*granule < page_size() || *granule > HUGEST_PAGE || *granule & (*granule - 1))
-		return "has a page_size that is none";
+		return "has a page_size that is none, or more than 2 MiB";
 	if (!region->len || (region->len | region->offset | region->target) % *granule)
 		return "is no whole pages";
 	if (region->len > INT64_MAX || region->offset > INT64_MAX - region->len ||
@@ -234,28 +245,48 @@ static void skip_gaps(struct ledger *ledger, const struct handover *h)
 	}
 }
 
-/* All that is done for one VMM, in a process of its own. */
-static int serve_vmm(int sock, const struct listen_options *options)
+/* What tells that the VMM is gone: DONE or a code. */
+static int watch_vmm(struct keeper *k, int sock)
+{
+	socklen_t size = sizeof(struct ucred);
+	struct ucred peer;
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+		return fail_errno(FAILED, errno, "cannot tell who has connected");
+	k->whose = xasprintf("VMM %d", peer.pid);
+	size = sizeof(k->subject);
+	if (!getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &k->subject, &size))
+		return DONE;
+	/* Of kernels before 6.5 only the number is to be had, which may be somebody else's already. */
+	if (errno == ENOPROTOOPT && peer.pid > 0)
+		k->subject = syscall(SYS_pidfd_open, peer.pid, 0);
+	else if (errno == ENOPROTOOPT)
+		k->hangs_up = true;
+	if (k->subject < 0 && !k->hangs_up)
+		return fail(FAILED, "%s is gone already", k->whose);
+	/* Who is in another PID namespace has no number: then its connection tells, and not what it may send. */
+	if (k->hangs_up)
+		k->subject = sock;
+	return DONE;
+}
+
+/* All that is done for one VMM, in a process of its own. @stranger is closed as soon as it has told what it wants. */
+static int serve_vmm(int sock, int stranger, const struct listen_options *options)
 {
 	struct keeper k = { .server = { .backend = &by_address, .options = &options->serve }, .lines = true };
 	struct handover h = { .context = -1 };
-	socklen_t size = sizeof(struct ucred);
 	struct json_object *array;
 	struct image image;
-	struct ucred peer;
 	int code;
 
 	code = keeper_init(&k);
 	if (code)
 		return code;
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &size))
-		return fail_errno(FAILED, errno, "cannot tell who has connected");
-	k.whose = xasprintf("VMM %d", peer.pid);
-	/* A process of another PID namespace has no number here: then its connection tells when it is gone. */
-	k.subject = peer.pid > 0 ? syscall(SYS_pidfd_open, peer.pid, 0) : sock;
-	if (k.subject < 0)
-		return fail(FAILED, "%s is gone already", k.whose);
+	code = watch_vmm(&k, sock);
+	if (code)
+		return code;
 	array = receive(sock, k.whose, &h.context);
+	close(stranger);
 	if (!array)
 		return FAILED;
 	code = read_regions(&h, array, k.whose);
@@ -293,36 +324,84 @@ static bool anybody(const struct sockaddr_un *address)
 	return !refused;
 }
 
+/*
+ * Keeps two servers from taking the place of one socket that was left behind, the second that of the first: a lock on
+ * the directory, or -1 with errno.
+ */
+static int lock_place(const char *path)
+{
+	char *copy = strdup(path);
+	int dir = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1, tries = 0, err;
+
+	free(copy);
+	if (dir < 0)
+		return -1;
+	while (flock(dir, LOCK_EX | LOCK_NB)) {
+		if ((errno != EWOULDBLOCK && errno != EINTR) || ++tries == LOCK_TRIES) {
+			err = errno;
+			close(dir);
+			errno = err;
+			return -1;
+		}
+		usleep(LOCK_US);
+	}
+	return dir;
+}
+
+/* One that was left behind is removed: DONE or a code. */
+static int clear_place(const struct sockaddr_un *address)
+{
+	const char *path = address->sun_path;
+	struct stat st;
+
+	if (lstat(path, &st))
+		return DONE;
+	if (!S_ISSOCK(st.st_mode))
+		return fail(FAILED, "%s is there already, and is no socket: name another path", path);
+	if (anybody(address))
+		return fail(FAILED, "%s is taken: somebody listens there; end that, or name another path", path);
+	if (unlink(path))
+		return fail_errno(FAILED, errno, "cannot remove %s, which was left behind", path);
+	return DONE;
+}
+
+static int bind_socket(const struct sockaddr_un *address, mode_t mode, struct stat *st)
+{
+	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err;
+	mode_t before;
+
+	if (sock < 0)
+		return -fail_errno(FAILED, errno, "socket");
+	before = umask(0777 & ~mode);
+	err = bind(sock, (const void *)address, sizeof(*address)) ? errno : 0;
+	umask(before);
+	if (err || listen(sock, 64) || lstat(address->sun_path, st)) {
+		err = err ?: errno;
+		close(sock);
+		return -fail_errno(FAILED, err, "cannot listen at %s", address->sun_path);
+	}
+	return sock;
+}
+
 /* The socket, or -code after a message. */
 static int open_socket(const struct listen_options *options, struct stat *st)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int sock, err;
+	int place, sock, code;
 
 	if (strlen(options->socket) >= sizeof(address.sun_path))
 		return -fail(FAILED, "--socket: a path of a socket has %zu bytes at most",
 			     sizeof(address.sun_path) - 1);
 	strcpy(address.sun_path, options->socket);
-	if (!lstat(options->socket, st)) {
-		if (!S_ISSOCK(st->st_mode))
-			return -fail(FAILED, "%s is there already, and is no socket: name another path",
-				     options->socket);
-		if (anybody(&address))
-			return -fail(FAILED, "%s is taken: somebody listens there; end that, or name another path",
-				     options->socket);
-		if (unlink(options->socket))
-			return -fail_errno(FAILED, errno, "cannot remove %s, which was left behind", options->socket);
-	}
-	sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (sock < 0)
-		return -fail_errno(FAILED, errno, "socket");
-	umask(0777 & ~options->mode);
-	err = bind(sock, (const void *)&address, sizeof(address)) ? errno : 0;
-	umask(022);
-	if (err || listen(sock, 64) || lstat(options->socket, st)) {
-		close(sock);
-		return -fail_errno(FAILED, err ? err : errno, "cannot listen at %s", options->socket);
-	}
+	place = lock_place(options->socket);
+	if (place < 0 && errno == EWOULDBLOCK)
+		return -fail(FAILED, "somebody keeps the directory of %s locked: end that, or name another path",
+			     options->socket);
+	if (place < 0)
+		return -fail_errno(FAILED, errno, "cannot listen at %s", options->socket);
+	code = clear_place(&address);
+	sock = code ? -code : bind_socket(&address, options->mode, st);
+	close(place);
 	return sock;
 }
 
@@ -339,10 +418,32 @@ static void close_socket(int *sock, const char *path, const struct stat *ours)
 		unlink(path);
 }
 
-/* A VMM has connected; the child's process id is put into @children. */
-static void accept_vmm(int sock, const struct listen_options *options, unsigned int *children)
+/* Who listens, and those that have connected. */
+struct listener {
+	const struct listen_options *options;
+	int sock;
+	unsigned int children;
+	/* Hang up when a child has heard what its VMM wants, or has ended. */
+	int strangers[STRANGERS];
+	unsigned int nr_strangers;
+};
+
+/* In a process of its own; what it holds of the others is closed. */
+static int be_keeper(struct listener *l, int vmm, int stranger)
 {
-	int vmm = accept4(sock, NULL, NULL, SOCK_CLOEXEC);
+	unsigned int i;
+
+	close(l->sock);
+	for (i = 0; i < l->nr_strangers; i++)
+		close(l->strangers[i]);
+	/* Ctrl-C ends the taking of VMMs, not the serving of those that are there. */
+	setsid();
+	return serve_vmm(vmm, stranger, l->options);
+}
+
+static void accept_vmm(struct listener *l)
+{
+	int vmm = accept4(l->sock, NULL, NULL, SOCK_CLOEXEC), told[2];
 	pid_t pid;
 
 	if (vmm < 0) {
@@ -353,19 +454,50 @@ static void accept_vmm(int sock, const struct listen_options *options, unsigned 
 		}
 		return;
 	}
+	if (pipe2(told, O_CLOEXEC)) {
+		fail_errno(FAILED, errno, "cannot serve another VMM");
+		close(vmm);
+		return;
+	}
 	fflush(NULL);
 	pid = fork();
 	if (!pid) {
-		close(sock);
-		/* Ctrl-C ends the taking of VMMs, not the serving of those that are there. */
-		setsid();
-		_exit(serve_vmm(vmm, options));
+		close(told[0]);
+		_exit(be_keeper(l, vmm, told[1]));
 	}
-	if (pid < 0)
-		fail_errno(FAILED, errno, "cannot serve another VMM");
-	else
-		++*children;
+	close(told[1]);
 	close(vmm);
+	if (pid < 0) {
+		fail_errno(FAILED, errno, "cannot serve another VMM");
+		close(told[0]);
+		return;
+	}
+	l->children++;
+	l->strangers[l->nr_strangers++] = told[0];
+}
+
+/* Waits for signals, connections as long as there is room for strangers, and strangers that are none any more. */
+static int await_vmms(struct listener *l, int signals)
+{
+	struct pollfd fds[STRANGERS + 2] = {
+		{ .fd = signals, .events = POLLIN },
+		{ .fd = l->nr_strangers < STRANGERS ? l->sock : -1, .events = POLLIN },
+	};
+	unsigned int i;
+
+	for (i = 0; i < l->nr_strangers; i++)
+		fds[i + 2].fd = l->strangers[i];
+	if (poll(fds, l->nr_strangers + 2, -1) < 0)
+		return errno == EINTR ? DONE : fail_errno(FAILED, errno, "poll");
+	for (i = l->nr_strangers; i-- > 0;) {
+		if (!fds[i + 2].revents)
+			continue;
+		close(l->strangers[i]);
+		l->strangers[i] = l->strangers[--l->nr_strangers];
+	}
+	if (fds[1].revents)
+		accept_vmm(l);
+	return DONE;
 }
 
 int cmd_serve(int argc, char **argv)
@@ -373,11 +505,11 @@ int cmd_serve(int argc, char **argv)
 	struct listen_options options = { .serve = SERVE_DEFAULTS, .mode = 0600 };
 	struct signalfd_siginfo info;
 	struct keeper signals_only;
-	unsigned int children = 0, told = 0;
-	struct pollfd fds[2];
+	struct listener l = { .options = &options };
+	bool closing = false;
 	struct image image;
 	struct stat st;
-	int sock, code;
+	int code;
 
 	argc = parse_options(argc, argv, &options);
 	if (argc < 0)
@@ -396,30 +528,28 @@ int cmd_serve(int argc, char **argv)
 	code = keeper_init(&signals_only);
 	if (code)
 		return code;
-	sock = open_socket(&options, &st);
-	if (sock < 0)
-		return -sock;
+	l.sock = open_socket(&options, &st);
+	if (l.sock < 0)
+		return -l.sock;
 	if (!options.serve.quiet)
 		note("listening", "VMMs are taken at %s", options.socket);
 
-	while (sock >= 0 || children) {
-		fds[0] = (struct pollfd){ .fd = signals_only.signals, .events = POLLIN };
-		fds[1] = (struct pollfd){ .fd = sock, .events = POLLIN };
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			return fail_errno(FAILED, errno, "poll");
-		if (fds[1].revents)
-			accept_vmm(sock, &options, &children);
+	while (l.sock >= 0 || l.children) {
+		code = await_vmms(&l, signals_only.signals);
+		if (code)
+			return code;
 		while (read(signals_only.signals, &info, sizeof(info)) == sizeof(info)) {
 			if (info.ssi_signo == SIGCHLD) {
 				while (waitpid(-1, NULL, WNOHANG) > 0)
-					children--;
+					l.children--;
 				continue;
 			}
-			close_socket(&sock, options.socket, &st);
-			if (children && !told++)
+			if (closing)
+				return fail(FAILED, "ended; %u page servers go on until their VMMs end", l.children);
+			close_socket(&l.sock, options.socket, &st);
+			closing = true;
+			if (l.children)
 				note("closing", "no more VMMs are taken; those that are there are served to their end");
-			else if (told)
-				return fail(FAILED, "ended; %u page servers go on until their VMMs end", children);
 		}
 	}
 	return DONE;

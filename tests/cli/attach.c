@@ -238,14 +238,15 @@ TEST(counter_short)
 	state = xmmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	state->provided = 0;
 	state->faults = state->answered + 3;
-	attach = cli_run(-1, "attach", "--pid", pid, "--fd", vmm.number, "--image", IMAGE, "--state", STATE);
-	CHECK(cli_says(&attach, "has been provided: the page server has ended"));
+	attach = cli_run(-1, "attach", "--json", "--pid", pid, "--fd", vmm.number, "--image", IMAGE, "--state", STATE);
+	CHECK(cli_says(&attach, "{\"event\":\"complete\""));
 	CHECK_EQ(state->provided, bytes());
 	/* Nor does anybody wait for the answers of the dead one. */
 	CHECK_EQ(state->answered, state->faults);
 	end_orphan(&vmm);
 	cli_end(&attach, 10);
 	CHECK_EQ(attach.code, 0);
+	CHECK_EQ(cli_json(attach.err, "\"end\"", "provided"), bytes());
 	close(fd);
 }
 

@@ -6,6 +6,8 @@
  */
 #include "cli.h"
 
+#include <sched.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -520,6 +522,9 @@ static const struct rubbish {
 	{ "no_page_size", "[{\"base_host_virt_addr\":0,\"size\":65536,\"offset\":0}]", 0, "has no page_size" },
 	{ "odd_page_size", "[{\"base_host_virt_addr\":0,\"size\":65536,\"offset\":0,\"page_size\":5000}]", 0,
 	  "has a page_size that is none" },
+	{ "giant_page_size",
+	  "[{\"base_host_virt_addr\":0,\"size\":1073741824,\"offset\":0,\"page_size\":1073741824}]", 0,
+	  "has a page_size that is none, or more than 2 MiB" },
 	{ "odd_offset", "[{\"base_host_virt_addr\":0,\"size\":65536,\"offset\":100,\"page_size\":4096}]", 0,
 	  "is no whole pages" },
 	{ "overflow",
@@ -564,6 +569,175 @@ TEST(rubbish)
 	CHECK_EQ(ask(&vmm, 'r'), 1);
 	end_vmm(&vmm);
 	end(&c);
+}
+
+static int children_of(pid_t parent)
+{
+	char path[64], *list, *at;
+	int nr = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", parent, parent);
+	list = read_file(path);
+	REQUIRE(list);
+	for (at = list; (at = strchr(at, ' ')); at++)
+		nr++;
+	free(list);
+	return nr;
+}
+
+/* Clients that connect and are silent have only so many processes wait for them, and not for long. */
+TEST(silent_clients)
+{
+	struct cli c = start("--no-background");
+	struct vmm vmm;
+	int socks[40];
+
+	for (size_t i = 0; i < ARRAY_SIZE(socks); i++)
+		socks[i] = connect_to(SOCKET);
+	REQUIRE(wait_for(children_of(c.pid) == 32, 10));
+	vmm = start_vmm(KERNEL);
+	sleep_seconds(0.5);
+	CHECK_EQ(children_of(c.pid), 32);
+	/* The first has to hear that it was waited for long enough; the others go. */
+	for (size_t i = 1; i < ARRAY_SIZE(socks); i++)
+		close(socks[i]);
+	CHECK_EQ(ask(&vmm, 'r'), 1);
+	CHECK(wait_for(strstr(cli_err(&c), "has connected, but sends nothing"), 15));
+	close(socks[0]);
+	end_vmm(&vmm);
+	end(&c);
+}
+
+/* Many at a time, each with its own memory. */
+TEST(many_vmms)
+{
+	struct cli c = start(NULL);
+	struct vmm vmms[12];
+
+	for (size_t i = 0; i < ARRAY_SIZE(vmms); i++)
+		vmms[i] = start_vmm(i % 2 ? KERNEL : BYTES);
+	for (size_t i = 0; i < ARRAY_SIZE(vmms); i++)
+		CHECK_EQ(ask(&vmms[i], 'r'), 1);
+	for (size_t i = 0; i < ARRAY_SIZE(vmms); i++)
+		end_vmm(&vmms[i]);
+	end(&c);
+}
+
+/* A VMM of which only the connection is known, and which sends more than it has to. */
+TEST(other_pid_namespace)
+{
+	unsigned char *map;
+	int uffd, sock;
+	char json[512];
+	struct cli c;
+
+	if (unshare(CLONE_NEWPID))
+		SKIP("no PID namespaces: %s", strerror(errno));
+	c = start("--no-background");
+	uffd = xuffd(UFFD_FEATURE_EVENT_REMOVE);
+	map = xmmap(NULL, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	xuffd_register(uffd, map, bytes(), UFFDIO_REGISTER_MODE_MISSING);
+	sock = connect_to(SOCKET);
+	snprintf(json, sizeof(json), formats[BYTES], (size_t)map, bytes(), (size_t)0);
+	hand_over(sock, json, uffd);
+	CHECK(pattern_is(map, page_size(), 0));
+	REQUIRE_EQ(write(sock, "\n\n", 2), 2);
+	sleep_seconds(0.3);
+	CHECK(pattern_is(map + 32 * page_size(), page_size(), 32 * page_size()));
+	CHECK(!strstr(cli_err(&c), "has ended"));
+	/* The first process of its namespace, and all that are in it with it. */
+	REQUIRE_OK(kill(c.pid, SIGKILL));
+	cli_end(&c, 10);
+	CHECK_EQ(c.code, 128 + SIGKILL);
+}
+
+#define HUGE_BYTES (2 * HPAGE_SIZE)
+
+static void be_huge_vmm(void)
+{
+	int uffd = xuffd_gmem(UFFD_FEATURE_EVENT_REMOVE);
+	unsigned char *map = xmmap(NULL, HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, xgmem_huge(HUGE_BYTES), 0);
+	char json[512];
+
+	xuffd_register(uffd, map, HUGE_BYTES, UFFDIO_REGISTER_MODE_MISSING);
+	snprintf(json, sizeof(json), "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":0,\"page_size\":2097152}]",
+		 (size_t)map, HUGE_BYTES);
+	hand_over(connect_to(SOCKET), json, uffd);
+	for (size_t at = HPAGE_SIZE; at < HUGE_BYTES; at += page_size())
+		CHECK(pattern_is(map + at, page_size(), at));
+	CHECK_OK(madvise(map + HPAGE_SIZE, HPAGE_SIZE, MADV_REMOVE));
+	CHECK(all_bytes_are(map + HPAGE_SIZE, HPAGE_SIZE, 0));
+	for (size_t at = 0; at < HPAGE_SIZE; at += page_size())
+		CHECK(pattern_is(map + at, page_size(), at));
+	_exit(0);
+}
+
+static const struct form huge_ways[] = {
+	{ "background", BYTES, NULL },
+	{ "on_demand", BYTES, "--no-background" },
+};
+
+TEST_EACH(huge_pages, struct form, huge_ways)
+{
+	struct cli c;
+	pid_t pid;
+
+	cli_image(IMAGE, HUGE_BYTES / page_size(), 0, 0);
+	c = listen_with(row->option);
+	pid = REQUIRE_OK(fork());
+	if (!pid)
+		be_huge_vmm();
+	CHECK_EQ(child_wait(pid, 20), 0);
+	CHECK(cli_says(&c, " of 4 MiB, "));
+	end(&c);
+}
+
+/* Every line of it is an object. */
+TEST(json)
+{
+	struct cli c = start("--json");
+	struct vmm vmm = start_vmm(BYTES);
+
+	CHECK_EQ(ask(&vmm, 'r'), 1);
+	CHECK(cli_says(&c, "\"event\":\"server\""));
+	end_vmm(&vmm);
+	CHECK(cli_says(&c, "\"event\":\"end\""));
+	end(&c);
+	CHECK(cli_json(c.err, "\"end\"", "bytes") == (long long)bytes());
+	CHECK(cli_json(c.err, "\"end\"", "provided") > 0);
+	CHECK(cli_json(c.err, "\"end\"", "faults") >= 0);
+	for (const char *line = c.err; *line; line = strchr(line, '\n') + 1)
+		CHECK(!strncmp(line, "{\"event\":\"", 10));
+}
+
+/* Of servers that find the same socket left behind one has it, and the others hear of that: they go one by one. */
+TEST(stale_socket)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = SOCKET };
+	int sock = REQUIRE_FD(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), place, taken = 0;
+	struct cli c[4];
+
+	cli_image(IMAGE, PAGES, 0, 0);
+	unlink(SOCKET);
+	REQUIRE_OK(bind(sock, (void *)&address, sizeof(address)));
+	close(sock);
+	place = REQUIRE_FD(open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	REQUIRE_OK(flock(place, LOCK_EX));
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+		c[i] = cli_run(-1, "serve", "--socket", SOCKET, "--image", IMAGE);
+	sleep_seconds(0.5);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+		CHECK(!*cli_err(&c[i]));
+	close(place);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
+		REQUIRE(wait_for(strchr(cli_err(&c[i]), '\n'), 10));
+		taken += !!strstr(c[i].err, "VMMs are taken at");
+	}
+	CHECK_EQ(taken, 1);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
+		kill(c[i].pid, SIGTERM);
+		cli_end(&c[i], 10);
+	}
 }
 
 TEST(socket_taken)
