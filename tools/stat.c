@@ -197,15 +197,17 @@ static void look_at_fds(struct census *census, pid_t pid)
 /* A file whose descriptor is closed lives on in its mappings; they can be opened by who is allowed everything. */
 static void look_at_maps(struct census *census, pid_t pid)
 {
-	char *path = xasprintf("/proc/%d/maps", pid), line[512], *name, *space;
+	char *path = xasprintf("/proc/%d/maps", pid), *line = NULL, *name, *space;
 	FILE *maps = fopen(path, "re");
 	struct found *file;
+	size_t size = 0;
 
-	while (maps && fgets(line, sizeof(line), maps)) {
+	/* "FROM-TO rwxp ... /NAME": the name is as long as somebody likes. */
+	while (maps && getline(&line, &size, maps) > 0) {
 		name = strchr(line, '/');
-		if (!name || strncmp(name, LINK_NAME, sizeof(LINK_NAME) - 1))
-			continue;
 		space = strchr(line, ' ');
+		if (!name || !space || space > name || strncmp(name, LINK_NAME, sizeof(LINK_NAME) - 1))
+			continue;
 		*space = 0;
 		name = xasprintf("/proc/%d/map_files/%s", pid, line);
 		file = find_file(census, name);
@@ -215,6 +217,7 @@ static void look_at_maps(struct census *census, pid_t pid)
 	}
 	if (maps)
 		fclose(maps);
+	free(line);
 	free(path);
 }
 
@@ -462,10 +465,10 @@ int cmd_stat(int argc, char **argv)
 	argc = parse_options(argc, argv, &options);
 	if (argc < 0)
 		return USAGE;
-	/* Without a module there is nothing to be found, and that should be said. */
-	if (!argc && access("/sys/module/gmemfd", F_OK))
-		return fail(UNSUPPORTED, NOT_LOADED);
 	for (;;) {
+		/* Without a module there is nothing to be found, and that should be said; it may go any time. */
+		if (!argc && access("/sys/module/gmemfd", F_OK))
+			return fail(UNSUPPORTED, NOT_LOADED);
 		if (options.watch && !common.json && isatty(STDOUT_FILENO))
 			fputs("\033[H\033[2J", stdout);
 		code = stat_once(argc, argv);

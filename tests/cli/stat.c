@@ -4,6 +4,8 @@
  */
 #include "cli.h"
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "gmem.h"
@@ -155,6 +157,132 @@ TEST(bound)
 	CHECK_EQ(value(part, "len"), PAGES * page_size());
 	CHECK_EQ(value(part, "pid"), getpid());
 	guest_destroy(&g);
+}
+
+/* Where a mapping's path begins in the lines of maps. */
+static size_t path_column(const char *path)
+{
+	char *maps = read_file("/proc/self/maps"), *at, *line;
+	size_t column;
+
+	REQUIRE(maps);
+	at = strstr(maps, path);
+	REQUIRE(at);
+	for (line = at; line > maps && line[-1] != '\n';)
+		line--;
+	column = at - line;
+	free(maps);
+	return column;
+}
+
+/* A path as long as its owner likes, that has in the middle what a gmem file's name begins with. */
+TEST(long_paths)
+{
+	char path[1024] = "/tmp", want[1100];
+	struct cli c;
+	size_t end, len;
+	int fd;
+
+	fd = REQUIRE_FD(open("/tmp/short", O_RDWR | O_CREAT, 0600));
+	REQUIRE_OK(ftruncate(fd, page_size()));
+	xmmap(NULL, page_size(), PROT_READ, MAP_SHARED, fd, 0);
+	/* Bytes 0 to 510 of the line, in the way that it is read by pieces of 512. */
+	end = 511 - path_column("/tmp/short");
+	while ((len = strlen(path)) < end) {
+		size_t part = end - len - 1 < 200 ? end - len - 1 : 200;
+
+		/* None that is nothing but a slash. */
+		if (end - len - 1 - part == 1)
+			part--;
+		snprintf(path + len, sizeof(path) - len, "/%0*d", (int)part, 0);
+		REQUIRE_OK(mkdir(path, 0700));
+	}
+	strcat(path, "/gmemfd");
+	fd = REQUIRE_FD(open(path, O_RDWR | O_CREAT, 0600));
+	REQUIRE_OK(ftruncate(fd, page_size()));
+	xmmap(NULL, page_size(), PROT_READ, MAP_SHARED, fd, 0);
+	REQUIRE_EQ(path_column("/gmemfd\n"), 511);
+	snprintf(want, sizeof(want), "mapped by %d (", getpid());
+	c = cli("stat");
+	CHECK_CLI(c, 0, NULL);
+	CHECK(!strcmp(c.out, "no gmem files\n"));
+	/* And behind it is found what is one. */
+	fd = xgmem(PAGES * page_size());
+	xmmap(NULL, PAGES * page_size(), PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	c = cli("stat");
+	CHECK_CLI(c, 0, NULL);
+	CHECK(strstr(c.out, want));
+}
+
+/* How often it has shown something by now. */
+static int times_shown(const struct cli *c, const char *what)
+{
+	char *out = read_file(c->out_path);
+	const char *at = out;
+	int n = 0;
+
+	for (; at && (at = strstr(at, what)); at++)
+		n++;
+	free(out);
+	return n;
+}
+
+TEST(watch)
+{
+	int fd = xgmem(PAGES * page_size());
+	struct cli every, json;
+	double begin;
+	char name[64];
+
+	snprintf(name, sizeof(name), "/proc/%d/fd/%d", getpid(), fd);
+	begin = now_seconds();
+	every = cli_run(-1, "stat", "--watch", "--interval", "1", name);
+	json = cli_run(-1, "stat", "--json", "--watch", name);
+	REQUIRE(wait_for(times_shown(&every, "gmem file ") >= 4, 20));
+	/* Three intervals have passed at least, and by far not the six of two seconds each. */
+	CHECK(now_seconds() - begin >= 3);
+	/* What each report ends with. */
+	REQUIRE(wait_for(times_shown(&json, "\"denied\"") >= 3, 20));
+	CHECK(now_seconds() - begin >= 4);
+	CHECK(times_shown(&every, "gmem file ") > times_shown(&json, "\"denied\""));
+	REQUIRE_OK(kill(every.pid, SIGTERM));
+	cli_end(&every, 10);
+	CHECK_CLI(every, 128 + SIGTERM, NULL);
+	REQUIRE_OK(kill(json.pid, SIGTERM));
+	cli_end(&json, 10);
+	CHECK_CLI(json, 128 + SIGTERM, NULL);
+}
+
+/* Nothing that is named is there any more. */
+TEST(watch_gone)
+{
+	int fd = xgmem(PAGES * page_size());
+	char name[64];
+	struct cli c;
+
+	snprintf(name, sizeof(name), "/proc/%d/fd/%d", getpid(), fd);
+	c = cli_run(-1, "stat", "--watch", "--interval", "1", name);
+	REQUIRE(wait_for(times_shown(&c, "gmem file "), 20));
+	close(fd);
+	cli_end(&c, 20);
+	CHECK_CLI(c, 1, "there is no such process or descriptor");
+}
+
+/* The module goes; here it is only not to be seen any more. */
+TEST(watch_unloaded)
+{
+	struct cli c;
+
+	REQUIRE_OK(unshare(CLONE_NEWNS));
+	REQUIRE_OK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	c = cli_run(-1, "stat", "--watch", "--interval", "1");
+	REQUIRE(wait_for(times_shown(&c, "no gmem files"), 20));
+	REQUIRE_OK(mount("tmpfs", "/sys/module", "tmpfs", 0, NULL));
+	cli_end(&c, 20);
+	CHECK_CLI(c, 3, "the module gmemfd is not loaded: 'modprobe gmemfd'");
+	c = cli("stat", "--watch");
+	CHECK_CLI(c, 3, "the module gmemfd is not loaded");
 }
 
 TEST(none)
