@@ -58,7 +58,7 @@ __attribute__((format(printf, 5, 6)))
 static void find(struct doctor *d, const char *what, enum state state, const char *cure, const char *fmt, ...)
 {
 	struct json_object *finding = json_new();
-	char text[1024];
+	char text[1024], *shown;
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -73,7 +73,9 @@ static void find(struct doctor *d, const char *what, enum state state, const cha
 		d->worst = state;
 	if (common.json)
 		return;
-	printf("%-8s %-12s %s\n", state_names[state], what, text);
+	shown = printable(text);
+	printf("%-8s %-12s %s\n", state_names[state], what, shown);
+	free(shown);
 	if (cure)
 		printf("%-21s -> %s\n", "", cure);
 }

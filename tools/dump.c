@@ -177,7 +177,7 @@ static int survey(struct dump *d, const struct gmemfd_stats *stats, bool incompl
 	code = each_extent(d, SEEK_HOLE, survey_hole);
 	if (code)
 		return code;
-	/* The watches of mappings, as clients of userfaultfd(2) have them, stop nobody who reads: any hole may be theirs. */
+	/* The watches of mappings, as of clients of userfaultfd(2), stop nobody who reads: any hole may be theirs. */
 	if (stats->watches && !d->absent.bytes) {
 		d->absent = d->holes;
 		how = "may not have been provided yet (there are watches that a dump cannot see)";
@@ -279,9 +279,12 @@ static int write_image(struct dump *d, const char *target, const struct stat *ol
 static int tell(const struct dump *d)
 {
 	struct json_object *object;
+	char *image;
 
 	if (!common.json) {
-		printf("%s of %s written to %s", size_text(d->written), size_text(d->bytes), d->image);
+		image = printable(d->image);
+		printf("%s of %s written to %s", size_text(d->written), size_text(d->bytes), image);
+		free(image);
 		if (d->absent.bytes)
 			printf(", %s were not provided", size_text(d->absent.bytes));
 		if (d->closed.bytes)

@@ -41,20 +41,19 @@ const struct command commands[] = {
 const struct command *const commands_end = commands + ARRAY_SIZE(commands);
 const struct command *command;
 
-static void print_version(void)
+static int print_version(void)
 {
 	struct json_object *object;
 
 	if (!common.json) {
 		printf("gmemctl %s\n", GMEMFD_VERSION);
-		return;
+		return flush_stdout();
 	}
 	object = json_new();
 	json_string(object, "version", GMEMFD_VERSION);
 	json_string(object, "library", gmemfd_lib_version());
 	json_number(object, "abi", GMEMFD_ABI_VERSION);
-	puts(json_object_to_json_string(object));
-	json_object_put(object);
+	return json_print(object);
 }
 
 static void print_help(void)
@@ -81,8 +80,8 @@ static void print_command_help(void)
 		snprintf(name, sizeof(name), "--%s%s%s", row->name, row->arg ? " " : "", row->arg ? row->arg : "");
 		printf("  %-18s %s\n", name, row->help);
 	}
-	printf("  %-18s %s\n  %-18s %s\n  %-18s %s\n", "--json", "speak JSON", "--help", "print this", "--version",
-	       "print the version");
+	printf("  %-18s %s\n  %-18s %s\n  %-18s %s\n", "--json", "speak JSON, on stderr too", "--help", "print this",
+	       "--version", "print the version");
 }
 
 static const struct command *find_command(const char *name)
@@ -147,22 +146,23 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(argv[first], "--version")) {
 		common.json |= first + 1 < argc && !strcmp(argv[first + 1], "--json");
-		print_version();
-		return flush_stdout();
+		return print_version();
 	}
 	command = find_command(argv[first]);
-	if (!command)
+	if (!command) {
+		common.json |= first + 1 < argc && !strcmp(argv[first + 1], "--json");
 		return fail(USAGE, "no command '%s': 'gmemctl --help' lists them", argv[first]);
+	}
 	argc -= first + 1;
 	argv += first + 1;
+	/* Before anything can be wrong: errors are JSON, too. */
+	common.json |= !command->hidden && asked_for(argc, argv, "--json");
 	if (asked_for(argc, argv, "--help") && !command->hidden) {
 		print_command_help();
 		return flush_stdout();
 	}
 	if (asked_for(argc, argv, "--version") && !command->hidden) {
-		common.json |= asked_for(argc, argv, "--json");
-		print_version();
-		return flush_stdout();
+		return print_version();
 	}
 	return command->run(argc, argv);
 }

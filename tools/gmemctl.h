@@ -109,12 +109,17 @@ const char *policy_name(uint32_t policy);
 
 #define NOT_LOADED "the module gmemfd is not loaded: 'modprobe gmemfd', or see 'gmemctl doctor'"
 
-/* One line on stderr, "gmemctl: run: ...". The first returns @code, so that a function can end with it. */
+/*
+ * One line on stderr, "gmemctl: run: ..."; with --json an object {"event": "error", "text": ...}. The first returns
+ * @code, so that a function can end with it.
+ */
 int fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The same where errno (or -errno) is the reason. */
 int fail_errno(int code, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* A line that is no error; with --json an object {"event": @event, "text": ...}. */
 void note(const char *event, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Text of somebody else's, such as the name of a process, as a terminal may see it; to be freed. The above do it. */
+char *printable(const char *text);
 
 /* "12.3 MiB", "4096 bytes"; in one of a few static buffers. */
 const char *size_text(uint64_t bytes);
@@ -131,6 +136,8 @@ void json_string(struct json_object *object, const char *key, const char *value)
 void json_truth(struct json_object *object, const char *key, bool value);
 struct json_object *json_new(void);
 struct json_object *json_list(void);
+/* An object as a line on stderr; frees it. */
+void json_say(struct json_object *object);
 /* Prints it on stdout, and frees it: 0, or FAILED when stdout takes nothing. */
 int json_print(struct json_object *object);
 /* stdout has taken all that was printed: 0, or FAILED after a message. */

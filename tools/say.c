@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How gmemctl speaks: one line for each error, notes, sizes and times for people, and JSON.
+ * How gmemctl speaks: one line for each error, notes, sizes and times for people, and JSON. Names that others have
+ * chosen, of processes and files, may hold anything: none of it reaches a terminal.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,66 +11,145 @@
 
 #include "gmemctl.h"
 
-/* One write, so that lines of several processes do not mix. */
-static void say_line(const char *text)
+/* The character that @text begins with, and the bytes that it takes; 0 when these are no UTF-8. */
+static unsigned int decode(const char *text, uint32_t *character)
 {
-	char line[4096];
-	int len;
+	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+	unsigned char lead = *text;
+	unsigned int i, more = lead < 0xc0 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+	uint32_t c = more ? lead & 0x3f >> more : lead;
 
-	if (command)
-		len = snprintf(line, sizeof(line), "gmemctl: %s: %s\n", command->name, text);
-	else
-		len = snprintf(line, sizeof(line), "gmemctl: %s\n", text);
-	if (len >= (int)sizeof(line)) {
-		len = sizeof(line);
-		line[len - 1] = '\n';
+	if ((lead >= 0x80 && lead < 0xc0) || lead >= 0xf8)
+		return 0;
+	for (i = 1; i <= more; i++) {
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (text[i] & 0x3f);
 	}
+	if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+		return 0;
+	*character = c;
+	return more + 1;
+}
+
+/*
+ * The text with each byte that is no UTF-8, and what a terminal would obey, as \xNN. In @json the control characters of
+ * ASCII may stay, for json-c writes them so that they are harmless.
+ */
+static char *escape(const char *text, bool json)
+{
+	char *escaped = xcalloc(strlen(text) + 1, 4), *to = escaped;
+	uint32_t character = 0;
+	unsigned int len, i;
+
+	for (; *text; text += len) {
+		len = decode(text, &character);
+		if (len && (json || character >= 0x20) && (character < 0x7f || character >= 0xa0)) {
+			memcpy(to, text, len);
+			to += len;
+			continue;
+		}
+		len = len ? len : 1;
+		for (i = 0; i < len; i++)
+			to += sprintf(to, "\\x%02x", (unsigned char)text[i]);
+	}
+	*to = 0;
+	return escaped;
+}
+
+char *printable(const char *text)
+{
+	return escape(text, false);
+}
+
+/* One write, so that lines of several processes do not mix. */
+static void write_line(const char *text)
+{
 	/* There is no one left to tell that stderr is gone. */
-	if (write(STDERR_FILENO, line, len) < 0)
+	if (write(STDERR_FILENO, text, strlen(text)) < 0)
 		return;
+}
+
+void json_say(struct json_object *object)
+{
+	char *line = xasprintf("%s\n", json_object_to_json_string_ext(object, JSON_LINE));
+
+	write_line(line);
+	free(line);
+	json_object_put(object);
+}
+
+static void say(const char *event, const char *text)
+{
+	struct json_object *object;
+	char *line, *shown;
+
+	if (common.json) {
+		object = json_new();
+		json_string(object, "event", event);
+		json_string(object, "text", text);
+		json_say(object);
+		return;
+	}
+	shown = printable(text);
+	line = command ? xasprintf("gmemctl: %s: %s\n", command->name, shown) : xasprintf("gmemctl: %s\n", shown);
+	write_line(line);
+	free(line);
+	free(shown);
+}
+
+static void no_memory(void)
+{
+	/* Not by fail(), which takes memory. */
+	write_line("gmemctl: out of memory\n");
+	_exit(FAILED);
+}
+
+static char *format(const char *fmt, va_list ap)
+{
+	char *text;
+
+	if (vasprintf(&text, fmt, ap) < 0)
+		no_memory();
+	return text;
 }
 
 int fail(int code, const char *fmt, ...)
 {
-	char text[3072];
 	va_list ap;
+	char *text;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	text = format(fmt, ap);
 	va_end(ap);
-	say_line(text);
+	say("error", text);
+	free(text);
 	return code;
 }
 
 int fail_errno(int code, int err, const char *fmt, ...)
 {
-	char text[3072];
 	va_list ap;
+	char *text;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	text = format(fmt, ap);
 	va_end(ap);
-	return fail(code, "%s: %s", text, strerror(abs(err)));
+	fail(code, "%s: %s", text, strerror(abs(err)));
+	free(text);
+	return code;
 }
 
 void note(const char *event, const char *fmt, ...)
 {
-	struct json_object *object;
-	char text[3072];
 	va_list ap;
+	char *text;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	text = format(fmt, ap);
 	va_end(ap);
-	if (!common.json) {
-		say_line(text);
-		return;
-	}
-	object = json_new();
-	json_string(object, "event", event);
-	json_string(object, "text", text);
-	dprintf(STDERR_FILENO, "%s\n", json_object_to_json_string_ext(object, JSON_LINE));
-	json_object_put(object);
+	say(event, text);
+	free(text);
 }
 
 #define TEXTS 8
@@ -117,12 +197,6 @@ const char *time_text(uint64_t ns)
 	return text;
 }
 
-static void no_memory(void)
-{
-	fail(FAILED, "out of memory");
-	_exit(FAILED);
-}
-
 void json_put(struct json_object *object, const char *key, struct json_object *value)
 {
 	if (!value || json_object_object_add(object, key, value))
@@ -136,10 +210,16 @@ void json_number(struct json_object *object, const char *key, uint64_t value)
 
 void json_string(struct json_object *object, const char *key, const char *value)
 {
-	if (value)
-		json_put(object, key, json_object_new_string(value));
-	else if (json_object_object_add(object, key, NULL))
+	char *text;
+
+	if (value) {
+		/* json-c takes any bytes, but JSON is UTF-8. */
+		text = escape(value, true);
+		json_put(object, key, json_object_new_string(text));
+		free(text);
+	} else if (json_object_object_add(object, key, NULL)) {
 		no_memory();
+	}
 }
 
 void json_truth(struct json_object *object, const char *key, bool value)
@@ -190,12 +270,11 @@ void *xcalloc(size_t nr, size_t size)
 
 char *xasprintf(const char *fmt, ...)
 {
-	char *text;
 	va_list ap;
+	char *text;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		no_memory();
+	text = format(fmt, ap);
 	va_end(ap);
 	return text;
 }

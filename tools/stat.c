@@ -300,6 +300,7 @@ static void show_file(const struct found *file)
 	const struct gmemfd_stats *s = &file->stats;
 	uint64_t waits = waits_of(s);
 	unsigned int i;
+	char *name;
 
 	printf("gmem file %llu: %s of %s (%llu%%), pages of %s\n", (unsigned long long)file->ino,
 	       size_text(s->allocated), size_text(s->bytes),
@@ -307,10 +308,12 @@ static void show_file(const struct found *file)
 	for (i = 0; i < file->nr_holders; i++) {
 		const struct holder *holder = &file->holders[i];
 
+		name = printable(holder->name);
 		if (holder->fd < 0)
-			printf("  mapped by %d (%s)\n", holder->pid, holder->name);
+			printf("  mapped by %d (%s)\n", holder->pid, name);
 		else
-			printf("  /proc/%d/fd/%d (%s)\n", holder->pid, holder->fd, holder->name);
+			printf("  /proc/%d/fd/%d (%s)\n", holder->pid, holder->fd, name);
+		free(name);
 	}
 	for (i = 0; i < file->nr_bindings; i++) {
 		const struct gmemfd_binding *binding = &file->bindings[i];
@@ -424,10 +427,12 @@ static int show(const struct census *census)
 		show_file(&census->files[i]);
 	for (i = 0; i < census->nr_handlers; i++) {
 		const struct handler *handler = &census->handlers[i];
+		char *name = printable(handler->name);
 
 		printf("handler %d (%s): %llu watches, %llu faults unread, %llu read and not answered\n", handler->pid,
-		       handler->name, (unsigned long long)handler->watches, (unsigned long long)handler->pending,
+		       name, (unsigned long long)handler->watches, (unsigned long long)handler->pending,
 		       (unsigned long long)handler->seen);
+		free(name);
 	}
 	if (!census->nr_files)
 		puts("no gmem files");

@@ -226,6 +226,19 @@ TEST(where_to)
 	check_image(8, 24);
 }
 
+/* The image is there, but who has asked for it is not told so. */
+TEST(lost_output)
+{
+	char command[256];
+	struct cli c;
+
+	make(8, 24);
+	snprintf(command, sizeof(command), "exec " GMEMCTL " dump %s " IMAGE " >/dev/full", name);
+	cli_program = BUSYBOX;
+	c = cli("sh", "-c", command);
+	CHECK_CLI(c, 1, "cannot write to stdout: No space left on device");
+}
+
 /* Files of a directory whose names begin like those of an image that is not whole. */
 static int leftovers(const char *dir)
 {

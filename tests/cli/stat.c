@@ -6,6 +6,7 @@
 
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "gmem.h"
@@ -157,6 +158,25 @@ TEST(bound)
 	CHECK_EQ(value(part, "len"), PAGES * page_size());
 	CHECK_EQ(value(part, "pid"), getpid());
 	guest_destroy(&g);
+}
+
+/* The name of a process is anybody's choice; it is for one line, and not for the terminal to obey. */
+TEST(strange_process_names)
+{
+	int fd = xgmem(PAGES * page_size()), context = xgmem_context();
+	struct cli c;
+
+	REQUIRE_OK(prctl(PR_SET_NAME, "\033[31m\n\377\""));
+	c = cli("stat");
+	CHECK_CLI(c, 0, NULL);
+	CHECK(strstr(c.out, " (\\x1b[31m\\x0a\\xff\")\n"));
+	CHECK(strstr(c.out, " (\\x1b[31m\\x0a\\xff\"): 0 watches"));
+	CHECK(!strchr(c.out, '\033'));
+	c = cli("stat", "--json");
+	CHECK_CLI(c, 0, NULL);
+	CHECK(strstr(c.out, "\"name\": \"\\u001b[31m\\n\\\\xff\\\"\""));
+	close(context);
+	close(fd);
 }
 
 /* Where a mapping's path begins in the lines of maps. */

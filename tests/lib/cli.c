@@ -5,6 +5,7 @@
 #include "cli.h"
 
 #include <dirent.h>
+#include <json-c/json.h>
 #include <sys/syscall.h>
 
 const char *cli_program = GMEMCTL;
@@ -26,6 +27,9 @@ struct cli cli_start(int in, const char *const *args)
 
 	while (*args) {
 		REQUIRE(i < 63);
+		/* Help is for people, whatever is asked for; and a command that is run says what it likes. */
+		cli.json |= !cli.foreign && !strcmp(*args, "--json");
+		cli.foreign |= !strcmp(*args, "--") || !strcmp(*args, "--help");
 		argv[i++] = *args++;
 	}
 	snprintf(cli.out_path, sizeof(cli.out_path), "/tmp/out.%d.%u", getpid(), ++runs);
@@ -64,6 +68,60 @@ bool cli_says(struct cli *cli, const char *text)
 	return false;
 }
 
+static bool is_utf8(const char *text)
+{
+	const unsigned char *at = (const void *)text;
+	int more;
+
+	while (*at) {
+		more = *at < 0x80 ? 0 : *at < 0xc2 ? -1 : *at < 0xe0 ? 1 : *at < 0xf0 ? 2 : *at < 0xf5 ? 3 : -1;
+		for (at++; more > 0 && (*at & 0xc0) == 0x80; at++)
+			more--;
+		if (more)
+			return false;
+	}
+	return true;
+}
+
+/* Objects of JSON one after the other, with nothing but white space between them. */
+static bool are_json(const char *said)
+{
+	struct json_tokener *tokener = json_tokener_new();
+	size_t len = strlen(said), at = 0;
+	struct json_object *object;
+	char *text = strdup(said), *byte;
+
+	REQUIRE(tokener && text);
+	/* Told to be strict, json-c 0.18 takes all that is not ASCII for control characters. */
+	for (byte = text; *byte; byte++)
+		*byte = *byte & 0x80 ? 'x' : *byte;
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
+	while (at += strspn(text + at, " \n"), at < len) {
+		json_tokener_reset(tokener);
+		object = json_tokener_parse_ex(tokener, text + at, len - at);
+		if (!json_object_is_type(object, json_type_object))
+			break;
+		json_object_put(object);
+		at += json_tokener_get_parse_end(tokener);
+	}
+	json_tokener_free(tokener);
+	free(text);
+	return at >= len && is_utf8(said);
+}
+
+/* What it has said with --json. Of others' lines it is known only that they are no objects. */
+static void check_json(const struct cli *cli)
+{
+	char *text = strdup(cli->err), *line, *save;
+
+	if (!CHECK(cli->foreign || are_json(cli->out)))
+		tap_diag("it printed: %s", cli->out);
+	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		if ((!cli->foreign || *line == '{') && !CHECK(are_json(line)))
+			tap_diag("it said: %s", line);
+	free(text);
+}
+
 void cli_end(struct cli *cli, double seconds)
 {
 	int status = child_wait(cli->pid, seconds);
@@ -83,6 +141,8 @@ void cli_end(struct cli *cli, double seconds)
 	CHECK(!strstr(cli->err, "Sanitizer"));
 	CHECK(!strstr(cli->err, "runtime error"));
 	CHECK(cli->code != 98);
+	if (cli->json)
+		check_json(cli);
 }
 
 void cli_check(const struct cli *cli, int code, const char *text, const char *file, int line)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Running gmemctl and looking at what it says. It is the one that was built with sanitizers: what these say is a
- * failure of the case. Programs whose cases valgrind sees as well, in the build root, say CLI_PLAIN and save time. A
- * program lists the gmemctl that it runs, and busybox, in its .files.
+ * failure of the case, and so is JSON, with --json, that is none. Programs whose cases valgrind sees as well, in the
+ * build root, say CLI_PLAIN and save time. A program lists the gmemctl that it runs, and busybox, in its .files.
  */
 #ifndef GMEMFD_TESTS_CLI_H
 #define GMEMFD_TESTS_CLI_H
@@ -24,6 +24,7 @@ struct cli {
 	pid_t pid;
 	int code;		/* exit code, or 128 and the signal */
 	char *out, *err;	/* what it has said */
+	bool json, foreign;	/* that has to be JSON; but others may have said something as well */
 	/* The rest is the helpers'. */
 	char out_path[32], err_path[32];
 };

@@ -41,7 +41,7 @@ $(OUT)/libgmemfd/sanitized: $(most) $(lib-src) $(libgmemfd) tests/libgmemfd/lib.
 	@$(MAKE) --no-print-directory -s -C lib OUT=$(CURDIR)/$(OUT)/libgmemfd.asan CFLAGS='$(SANITIZE)' \
 		$(CURDIR)/$(OUT)/libgmemfd.asan/libgmemfd.a
 	gcc -std=gnu11 $(SANITIZE) -D_GNU_SOURCE -pthread -Iinclude/uapi -Iinclude -Ilib -Itests/lib $(most) $(lib-src) \
-		$(OUT)/libgmemfd.asan/libgmemfd.a -o $@
+		$(OUT)/libgmemfd.asan/libgmemfd.a -ljson-c -o $@
 
 all: $(OUT)/libgmemfd/shared $(OUT)/libgmemfd/sanitized
 

@@ -42,7 +42,7 @@ include tests/libgmemfd/libgmemfd.mk
 define program
 $(1): $(2) $(lib) tests/qemu/tests.mk
 	@mkdir -p $(OUT)/tests $(OUT)/bench $(OUT)/demo $(OUT)/wall $(OUT)/packages.tests $(OUT)/tests.dep
-	gcc $(CFLAGS) -MF $(OUT)/tests.dep/$(notdir $(1)).d -static -s $(2) $$(objects) $(lib) $$(libs) -o $(1).new
+	gcc $(CFLAGS) -MF $(OUT)/tests.dep/$(notdir $(1)).d -static -s $(2) $$(objects) $(lib) $$(libs) -ljson-c -o $(1).new
 	mv $(1).new $(1)
 endef
 $(foreach g,$(GROUPS),$(foreach s,$(wildcard tests/$(g)/*.c),\
@@ -97,7 +97,7 @@ broken := $(patsubst tests/qemu/selfproof/programs/%.c,$(OUT)/selfproof/programs
 selfproof: $(broken)
 $(broken): $(OUT)/selfproof/programs/%: tests/qemu/selfproof/programs/%.c $(lib) tests/qemu/tests.mk
 	@mkdir -p $(@D) $(OUT)/tests.dep
-	gcc $(CFLAGS) -MF $(OUT)/tests.dep/selfproof-$*.d -static -s $< $(lib) -o $@
+	gcc $(CFLAGS) -MF $(OUT)/tests.dep/selfproof-$*.d -static -s $< $(lib) -ljson-c -o $@
 
 include tests/cli/gmemctl.mk
 
