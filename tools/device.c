@@ -69,19 +69,43 @@ int open_gmem(const char *path, int flags, struct gmemfd_stats *stats)
 	return fd;
 }
 
-uint64_t gmem_granule(int fd)
+char *read_fdinfo(pid_t pid, int fd)
 {
-	static const char key[] = "gmemfd-granule:";
-	char *path = xasprintf("/proc/self/fdinfo/%d", fd);
-	char *text = read_small(path), *at;
-	uint64_t granule = 0;
+	char *path = pid ? xasprintf("/proc/%d/fdinfo/%d", pid, fd) : xasprintf("/proc/self/fdinfo/%d", fd);
+	char *text = read_small(path);
 
 	free(path);
-	if (!text)
-		return 0;
-	at = strstr(text, key);
-	if (at)
-		granule = strtoull(at + sizeof(key) - 1, NULL, 10);
+	return text;
+}
+
+uint64_t fdinfo_number(const char *text, const char *key)
+{
+	size_t len = strlen(key);
+	const char *line;
+
+	for (line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (!strncmp(line, key, len) && line[len] == ':')
+			return strtoull(line + len + 1, NULL, 10);
+	}
+	return 0;
+}
+
+uint64_t gmem_granule(int fd)
+{
+	char *text = read_fdinfo(0, fd);
+	uint64_t granule = fdinfo_number(text, "gmemfd-granule");
+
 	free(text);
 	return granule;
+}
+
+struct waits waits_of(const struct gmemfd_stats *stats)
+{
+	struct waits waits = { .ns = stats->wait_ns };
+	unsigned int i;
+
+	for (i = 0; i < GMEMFD_WAIT_BUCKETS; i++)
+		waits.nr += stats->wait_log2[i];
+	return waits;
 }

@@ -143,6 +143,8 @@ int json_print(struct json_object *object);
 /* stdout has taken all that was printed: 0, or FAILED after a message. */
 int flush_stdout(void);
 
+/* Nanoseconds of a clock that only goes on. */
+uint64_t clock_ns(void);
 void *xcalloc(size_t nr, size_t size);
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The whole of a small file of proc or sysfs, without the newline at its end; NULL with errno. */
@@ -154,6 +156,14 @@ char *read_small(const char *path);
 int open_device(struct gmemfd_info *info);
 /* The same for a gmem file by name, "/proc/PID/fd/N"; -FAILED when it is none. */
 int open_gmem(const char *path, int flags, struct gmemfd_stats *stats);
+/* The fdinfo of a descriptor, @pid 0 for our own: NULL with errno; and the number behind "KEY:", 0 without it. */
+char *read_fdinfo(pid_t pid, int fd);
+uint64_t fdinfo_number(const char *text, const char *key);
+/* How many waits there were, and how long they took together. */
+struct waits {
+	uint64_t nr, ns;
+};
+struct waits waits_of(const struct gmemfd_stats *stats);
 /* The granule of a gmem file: from its fdinfo, for STATS does not tell. 0 when it cannot be told. */
 uint64_t gmem_granule(int fd);
 uint64_t page_size(void);

@@ -2,52 +2,46 @@
 /*
  * How far a page server has come: a bar on a terminal, a line now and then elsewhere, or JSON.
  */
+#include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "keep.h"
 
+/* Columns of the bar, and how wide a terminal is that does not tell. */
 #define BAR 20
+#define BAR_LEAST 5
+#define COLUMNS 80
+#define WAITED " waited on average"
 #define TERMINAL_MS 200
 #define LINE_MS 10000
 
 static uint64_t now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return clock_ns() / 1000000;
 }
 
-struct waits {
-	uint64_t nr, ns;
-};
-
 /* Only the module knows how long anybody has waited; of a VMM's own context it does not tell. */
-static struct waits waits_of(struct keeper *k)
+static struct waits waits_for(struct keeper *k)
 {
 	struct gmemfd_stats stats;
-	struct waits waits = {};
-	unsigned int i;
 
 	if (k->server.backend != &by_offset || gmemfd_stats(k->server.fd, &stats, sizeof(stats)))
-		return waits;
-	for (i = 0; i < GMEMFD_WAIT_BUCKETS; i++)
-		waits.nr += stats.wait_log2[i];
-	waits.ns = stats.wait_ns;
-	return waits;
+		return (struct waits){};
+	return waits_of(&stats);
 }
 
 static void tell_json(struct keeper *k, const char *event, uint64_t rate)
 {
 	struct ledger *ledger = k->server.ledger;
-	struct waits waits = waits_of(k);
+	struct waits waits = waits_for(k);
 	struct json_object *object = json_new();
 
 	json_string(object, "event", event);
 	json_number(object, "bytes", ledger->bytes);
 	json_number(object, "provided", ledger->provided);
+	json_number(object, "pages", ledger->provided / ledger->granule);
 	json_number(object, "demanded", ledger->demanded);
 	json_number(object, "read", ledger->read);
 	json_number(object, "poisoned", ledger->poisoned);
@@ -57,35 +51,51 @@ static void tell_json(struct keeper *k, const char *event, uint64_t rate)
 		json_number(object, "waits", waits.nr);
 		json_number(object, "wait_ns", waits.ns);
 	}
-	dprintf(STDERR_FILENO, "%s\n", json_object_to_json_string_ext(object, JSON_LINE));
-	json_object_put(object);
+	json_say(object);
 }
 
-/* "12 MiB of 64 MiB, 30 MiB/s, 100 faults, 1.2 ms each", as much of it as is known. */
-static void tell(struct keeper *k, char *text, size_t size, uint64_t rate)
+/*
+ * "12 MiB of 64 MiB, 3072 pages, 30 MiB/s, 100 faults, 1.2 ms waited on average", as much of it as is known; what must
+ * not be missed comes early, where it is not cut off.
+ */
+static char *tell(struct keeper *k, uint64_t rate, const char *waited)
 {
 	struct ledger *ledger = k->server.ledger;
-	struct waits waits = waits_of(k);
-	int len;
+	struct waits waits = waits_for(k);
 
-	len = snprintf(text, size, "%s of %s, %s/s, %llu faults", size_text(ledger->provided), size_text(ledger->bytes),
-		       size_text(rate), (unsigned long long)ledger->faults);
-	if (waits.nr)
-		len += snprintf(text + len, size - len, ", %s waited on average", time_text(waits.ns / waits.nr));
-	if (ledger->poisoned)
-		snprintf(text + len, size - len, ", %s UNREADABLE", size_text(ledger->poisoned));
+	return xasprintf("%s of %s, %s%s%llu pages, %s/s, %llu faults%s%s%s", size_text(ledger->provided),
+			 size_text(ledger->bytes), ledger->poisoned ? size_text(ledger->poisoned) : "",
+			 ledger->poisoned ? " UNREADABLE, " : "",
+			 (unsigned long long)(ledger->provided / ledger->granule), size_text(rate),
+			 (unsigned long long)ledger->faults, waits.nr ? ", " : "",
+			 waits.nr ? time_text(waits.ns / waits.nr) : "", waits.nr ? waited : "");
 }
 
+/* One line, whatever the terminal's width: the bar takes what the words leave, and they are cut where they must be. */
 static void draw(struct keeper *k, uint64_t rate)
 {
 	struct ledger *ledger = k->server.ledger;
-	unsigned int full = ledger->provided * 1.0 / ledger->bytes * BAR;
-	char text[160], bar[BAR + 1] = "";
+	char *text = tell(k, rate, " waited"), bar[BAR + 4] = "";
+	struct winsize size;
+	int columns = COLUMNS, room;
 
-	tell(k, text, sizeof(text), rate);
-	memset(bar, '.', BAR);
-	memset(bar, '#', full);
-	dprintf(STDERR_FILENO, "\r[%s] %s\033[K", bar, text);
+	/* The last column is left alone: some terminals wrap as soon as it is written to. */
+	if (!ioctl(STDERR_FILENO, TIOCGWINSZ, &size) && size.ws_col)
+		columns = size.ws_col;
+	columns--;
+	room = columns - (int)strlen(text) - 3;
+	if (room > BAR)
+		room = BAR;
+	if (room >= BAR_LEAST) {
+		int full = ledger->provided * 1.0 / ledger->bytes * room;
+
+		memset(bar + 1, '.', room);
+		memset(bar + 1, '#', full);
+		bar[0] = '[';
+		memcpy(bar + 1 + room, "] ", 3);
+	}
+	dprintf(STDERR_FILENO, "\r%s%.*s\033[K", bar, columns - (int)strlen(bar), text);
+	free(text);
 	k->progress.drawn = true;
 }
 
@@ -109,7 +119,7 @@ int progress_tick(struct keeper *k)
 	struct progress *p = &k->progress;
 	uint64_t now = now_ms(), provided = k->server.ledger->provided, rate;
 	unsigned int every = p->terminal ? TERMINAL_MS : LINE_MS;
-	char text[160];
+	char *text;
 
 	if (k->server.options->quiet || k->over)
 		return -1;
@@ -121,8 +131,9 @@ int progress_tick(struct keeper *k)
 	} else if (provided != p->last_provided && common.json) {
 		tell_json(k, "progress", rate);
 	} else if (provided != p->last_provided) {
-		tell(k, text, sizeof(text), rate);
+		text = tell(k, rate, WAITED);
 		note("progress", "%s", text);
+		free(text);
 	}
 	p->last = now;
 	p->last_provided = provided;
@@ -133,14 +144,16 @@ int progress_tick(struct keeper *k)
 void progress_end(struct keeper *k)
 {
 	uint64_t ms = now_ms() - k->progress.begin, rate = k->server.ledger->provided * 1000 / (ms ? ms : 1);
-	char text[160];
+	char *text;
 
 	progress_clear(k);
 	if (k->server.options->quiet)
 		return;
-	tell(k, text, sizeof(text), rate);
-	if (common.json)
+	if (common.json) {
 		tell_json(k, "end", rate);
-	else
-		note("end", "%s has ended: %s", k->whose, text);
+		return;
+	}
+	text = tell(k, rate, WAITED);
+	note("end", "%s has ended: %s", k->whose, text);
+	free(text);
 }

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gmemctl.h"
@@ -266,6 +267,14 @@ void *xcalloc(size_t nr, size_t size)
 	if (!memory)
 		no_memory();
 	return memory;
+}
+
+uint64_t clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
 }
 
 char *xasprintf(const char *fmt, ...)

@@ -140,24 +140,16 @@ static void add_holder(struct found *file, pid_t pid, int fd)
 	file->holders[file->nr_holders++] = (struct holder){ pid, fd, process_name(pid) };
 }
 
-static uint64_t field(const char *text, const char *key)
-{
-	const char *at = text ? strstr(text, key) : NULL;
-
-	return at ? strtoull(at + strlen(key), NULL, 10) : 0;
-}
-
 static void add_handler(struct census *census, pid_t pid, int fd)
 {
-	char *path = xasprintf("/proc/%d/fdinfo/%d", pid, fd), *text = read_small(path);
+	char *text = read_fdinfo(pid, fd);
 
 	census->handlers = grow(census->handlers, census->nr_handlers, sizeof(*census->handlers));
 	census->handlers[census->nr_handlers++] = (struct handler){
-		pid, fd, process_name(pid), field(text, "gmemfd-watches:"), field(text, "gmemfd-pending:"),
-		field(text, "gmemfd-seen:"),
+		pid, fd, process_name(pid), fdinfo_number(text, "gmemfd-watches"),
+		fdinfo_number(text, "gmemfd-pending"), fdinfo_number(text, "gmemfd-seen"),
 	};
 	free(text);
-	free(path);
 }
 
 static void look_at_fds(struct census *census, pid_t pid)
@@ -259,16 +251,6 @@ static void free_census(struct census *census)
 	*census = (struct census){};
 }
 
-static uint64_t waits_of(const struct gmemfd_stats *stats)
-{
-	uint64_t waits = 0;
-	unsigned int i;
-
-	for (i = 0; i < GMEMFD_WAIT_BUCKETS; i++)
-		waits += stats->wait_log2[i];
-	return waits;
-}
-
 /* The waits as rows of a histogram, from the first bucket that has any to the last. */
 static void show_waits(const struct gmemfd_stats *stats)
 {
@@ -298,7 +280,7 @@ static void show_waits(const struct gmemfd_stats *stats)
 static void show_file(const struct found *file)
 {
 	const struct gmemfd_stats *s = &file->stats;
-	uint64_t waits = waits_of(s);
+	struct waits waits = waits_of(s);
 	unsigned int i;
 	char *name;
 
@@ -331,9 +313,9 @@ static void show_file(const struct found *file)
 	       (unsigned long long)s->faults_missing, (unsigned long long)s->faults_minor,
 	       (unsigned long long)s->vcpu_exits, (unsigned long long)s->faults_sigbus,
 	       (unsigned long long)s->waiters);
-	if (!waits)
+	if (!waits.nr)
 		return;
-	printf("  waits: %llu, %s on average\n", (unsigned long long)waits, time_text(s->wait_ns / waits));
+	printf("  waits: %llu, %s on average\n", (unsigned long long)waits.nr, time_text(waits.ns / waits.nr));
 	show_waits(s);
 }
 

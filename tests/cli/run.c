@@ -304,12 +304,37 @@ TEST_EACH(signal_to_all, struct passed, passed)
 	CHECK(!strstr(c.err, "died of signal"));
 }
 
-/* On a terminal there is a bar, which goes away; elsewhere there are lines. */
-TEST(progress)
+/* The widest that was drawn over a line of the terminal, in columns; the words are ASCII. */
+static size_t widest(const char *said)
+{
+	size_t most = 0, len;
+
+	for (; (said = strchr(said, '\r')); said++) {
+		len = strcspn(said + 1, "\r\n\033");
+		if (len > most)
+			most = len;
+	}
+	return most;
+}
+
+static const struct terminal {
+	const char *label;
+	unsigned short columns;
+	size_t widest;
+	bool bar;
+} terminals[] = {
+	{ "columns_80", 80, 79, true },
+	{ "columns_40", 40, 39, false },
+	{ "columns_120", 120, 119, true },
+	{ "unknown", 0, 79, true },
+};
+
+/* On a terminal there is a bar, in one line of it, which goes away. */
+TEST_EACH(terminal, struct terminal, terminals)
 {
 	static char said[65536];
+	struct winsize size = { .ws_col = row->columns, .ws_row = 24 };
 	size_t len = 0;
-	struct cli c;
 	ssize_t got;
 	int master;
 	pid_t pid;
@@ -319,6 +344,7 @@ TEST(progress)
 	REQUIRE_OK(mount("devpts", "/dev/pts", "devpts", 0, "ptmxmode=0666"));
 	master = REQUIRE_FD(open("/dev/pts/ptmx", O_RDWR | O_NOCTTY));
 	REQUIRE_OK(unlockpt(master));
+	REQUIRE_OK(ioctl(master, TIOCSWINSZ, &size));
 	pid = REQUIRE_OK(fork());
 	if (!pid) {
 		int slave = REQUIRE_FD(open(ptsname(master), O_RDWR | O_NOCTTY));
@@ -334,19 +360,47 @@ TEST(progress)
 	REQUIRE_OK(fcntl(master, F_SETFL, O_NONBLOCK));
 	while (len < sizeof(said) - 1 && (got = read(master, said + len, sizeof(said) - 1 - len)) > 0)
 		len += got;
-	CHECK(strstr(said, "\r[#") || strstr(said, "\r[."));
+	CHECK_EQ(strstr(said, "\r[#") || strstr(said, "\r[."), row->bar);
 	CHECK(strstr(said, " of 4 MiB, "));
+	CHECK(!row->bar || strstr(said, " pages, "));
+	CHECK(!row->bar || strstr(said, " faults, "));
+	if (!CHECK(widest(said) <= row->widest))
+		tap_diag("it has drawn %zu columns", widest(said));
 	CHECK(strstr(said, "\r\033[Kgmemctl: run: "));
-	CHECK(strstr(said, "the command has ended: 4 MiB of 4 MiB, "));
+	CHECK(strstr(said, "the command has ended: 4 MiB of 4 MiB, 1024 pages, "));
 	close(master);
 	REQUIRE_OK(umount2("/dev/pts", MNT_DETACH));
+}
 
-	c = cli("run", "--no-background", "--image", IMAGE, "--", BUSYBOX, "cmp", "{path}", IMAGE);
+/* Elsewhere there is a line now and then, or an object with the figures. */
+TEST(progress)
+{
+	struct cli c, json;
+
+	/* One page and its neighbours before the ten seconds are over, all of them after. */
+	const char *command = "busybox sleep 3; busybox dd if={path} of=/dev/null bs=4096 count=1 2>/dev/null; "
+			      "busybox sleep 9; busybox cmp {path} " IMAGE;
+
+	cli_image(IMAGE, PAGES, 0, 0);
+	c = cli_run(-1, "run", "--no-background", "--image", IMAGE, "--", BUSYBOX, "sh", "-c", command);
+	json = cli_run(-1, "run", "--no-background", "--json", "--image", IMAGE, "--", BUSYBOX, "sh", "-c", command);
+	cli_end(&c, 25);
+	cli_end(&json, 25);
 	CHECK_EQ(c.code, 0);
 	CHECK(!strchr(c.err, '\r'));
-	CHECK(strstr(c.err, "the command has ended: 4 MiB of 4 MiB, "));
+	CHECK(strstr(c.err, "gmemctl: run: 64 KiB of 4 MiB, 16 pages, "));
+	CHECK(strstr(c.err, "the command has ended: 4 MiB of 4 MiB, 1024 pages, "));
 	CHECK(strstr(c.err, " faults, "));
 	CHECK(strstr(c.err, " waited on average"));
+	CHECK_EQ(json.code, 0);
+	CHECK_EQ(cli_json(json.err, "\"progress\"", "bytes"), PAGES * page_size());
+	CHECK_EQ(cli_json(json.err, "\"progress\"", "provided"), 64 << 10);
+	CHECK_EQ(cli_json(json.err, "\"progress\"", "pages"), 16);
+	CHECK(cli_json(json.err, "\"progress\"", "rate") > 0);
+	CHECK_EQ(cli_json(json.err, "\"end\"", "pages"), PAGES);
+	CHECK(cli_json(json.err, "\"end\"", "waits") > 0);
+	CHECK(cli_json(json.err, "\"end\"", "wait_ns") > 0);
+	CHECK(strstr(json.err, "{\"event\":\"server\",\"text\":\"page server "));
 }
 
 /* Once all has been provided nobody has to serve any more, and what is punched is zeros. */
