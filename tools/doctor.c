@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <libkmod.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -49,8 +50,10 @@ struct doctor {
 	struct json_object *findings;
 	enum state worst;
 	/* What later findings depend on. */
-	bool dkms_knows, built, loaded, enforced;
+	bool dkms_knows, dkms_built, built, loaded, enforced;
+	char dkms_version[NAME_MAX + 1];	/* the one to build */
 	char *signer, *srcversion;
+	char *cure;
 };
 
 /* One finding; with what mends it, or NULL. */
@@ -110,14 +113,52 @@ static char *content(const struct doctor *d, const char *name)
 	return text;
 }
 
-static const char *package_cure(const struct doctor *d, const char *deb, const char *rpm)
+/* Machines of Fedora's kin, and those where akmods builds the module and not DKMS. */
+static bool has_dnf(const struct doctor *d)
 {
-	static char *cure;
+	return exists(d, "/usr/bin/dnf");
+}
 
-	free(cure);
-	cure = exists(d, "/usr/bin/dnf") ? xasprintf("dnf install %s-%s", rpm, d->kernel) :
-					   xasprintf("apt install %s-%s", deb, d->kernel);
-	return cure;
+static bool has_akmods(const struct doctor *d)
+{
+	return exists(d, "/usr/sbin/akmods") && !exists(d, "/var/lib/dkms/gmemfd");
+}
+
+/* One of the commands that mend; the last one that was made is freed. */
+__attribute__((format(printf, 2, 3)))
+static const char *cure(struct doctor *d, const char *fmt, ...)
+{
+	char *made;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&made, fmt, ap) < 0)
+		made = NULL;
+	va_end(ap);
+	/* Not before: it may be a part of this one. */
+	free(d->cure);
+	d->cure = made;
+	return d->cure;
+}
+
+/* Installs both, of the newest version that there is. */
+static const char *upgrade_cure(const struct doctor *d)
+{
+	if (has_dnf(d))
+		return "dnf upgrade '*gmemfd*' (from source: make dkms-install install-tools)";
+	return "apt install --only-upgrade gmemfd-dkms gmemfd-tools (from source: make dkms-install install-tools)";
+}
+
+/* Builds the module for the kernel, anew if it is there, and installs it. */
+static const char *build_cure(struct doctor *d)
+{
+	if (has_akmods(d))
+		return cure(d, "akmods --force --akmod gmemfd --kernels %s", d->kernel);
+	if (d->dkms_knows)
+		return cure(d, "dkms install --force -m gmemfd -v %s -k %s", d->dkms_version, d->kernel);
+	if (has_dnf(d))
+		return "dnf install dkms-gmemfd (from source: make dkms-install)";
+	return "apt install gmemfd-dkms (from source: make dkms-install)";
 }
 
 /* "6.12.3-anything" as a number that can be compared; 0 when it is none. */
@@ -138,13 +179,15 @@ static void find_kernel(struct doctor *d)
 		return;
 	}
 	if (!release_of(d->kernel))
-		find(d, "kernel", UNKNOWN, NULL, "'%s' has no version that could be compared", d->kernel);
+		find(d, "kernel", UNKNOWN, "gmemctl doctor --kernel RELEASE, of those in /lib/modules",
+		     "'%s' has no version that could be compared", d->kernel);
 	else if (release_of(d->kernel) < release_of(OLDEST_SUPPORTED))
-		find(d, "kernel", ABSENT, "boot a newer kernel", "%s is older than %s, the oldest that is supported",
+		find(d, "kernel", ABSENT, has_dnf(d) ? "dnf upgrade kernel && reboot" :
+		     "apt install linux-image-amd64 && reboot", "%s is older than %s, the oldest that is supported",
 		     d->kernel, OLDEST_SUPPORTED);
 	else if (release_of(d->kernel) > release_of(NEWEST_TESTED))
-		find(d, "kernel", WARN, NULL, "%s is newer than %s, the newest that was tested", d->kernel,
-		     NEWEST_TESTED);
+		find(d, "kernel", WARN, upgrade_cure(d), "%s is newer than %s, the newest that was tested",
+		     d->kernel, NEWEST_TESTED);
 	else
 		find(d, "kernel", GOOD, NULL, "%s is supported", d->kernel);
 }
@@ -156,49 +199,58 @@ static void find_headers(struct doctor *d)
 	if (!access(path, F_OK))
 		find(d, "headers", GOOD, NULL, "those of %s are installed", d->kernel);
 	else
-		find(d, "headers", d->built ? UNKNOWN : BAD, package_cure(d, "linux-headers", "kernel-devel"),
+		find(d, "headers", d->built ? UNKNOWN : BAD,
+		     has_dnf(d) ? cure(d, "dnf install kernel-devel-%s", d->kernel) :
+				  cure(d, "apt install linux-headers-%s", d->kernel),
 		     "those of %s are not installed; they are needed to build the module", d->kernel);
 	free(path);
 }
 
+/* Names of versions begin with a digit; there are links to kernels beside them. */
+static int is_version(const struct dirent *entry)
+{
+	return entry->d_name[0] >= '0' && entry->d_name[0] <= '9';
+}
+
 /* What DKMS has: for each version a directory, in it one for each kernel it has been built for. */
+static void look_at_dkms(struct doctor *d)
+{
+	char *path = path_of(d, "/var/lib/dkms/gmemfd"), *ours;
+	struct dirent **versions = NULL;
+	int i, nr = scandir(path, &versions, is_version, versionsort);
+
+	d->dkms_knows = nr > 0;
+	/* The newest of them; this tool's, if it is there; but what is built comes before what is not. */
+	for (i = 0; i < nr; i++) {
+		bool better = strcmp(d->dkms_version, GMEMFD_VERSION), built;
+
+		ours = path_of(d, "/var/lib/dkms/gmemfd/%s/%s", versions[i]->d_name, d->kernel);
+		built = !access(ours, F_OK);
+		free(ours);
+		if (built > d->dkms_built || (built == d->dkms_built && better))
+			strcpy(d->dkms_version, versions[i]->d_name);
+		d->dkms_built |= built;
+		free(versions[i]);
+	}
+	free(versions);
+	free(path);
+}
+
 static void find_dkms(struct doctor *d)
 {
-	char *path = path_of(d, "/var/lib/dkms/gmemfd"), *versions = NULL, *built = NULL, *ours, *cure;
-	struct dirent *entry;
-	DIR *dir = opendir(path);
-
-	while (dir && (entry = readdir(dir))) {
-		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
-			continue;
-		ours = path_of(d, "/var/lib/dkms/gmemfd/%s/%s", entry->d_name, d->kernel);
-		if (!access(ours, F_OK)) {
-			free(built);
-			built = xasprintf("%s", entry->d_name);
-		}
-		free(ours);
-		ours = versions;
-		versions = xasprintf("%s%s%s", ours ? ours : "", ours ? ", " : "", entry->d_name);
-		free(ours);
-	}
-	if (dir)
-		closedir(dir);
-	free(path);
-	d->dkms_knows = versions;
-	cure = xasprintf("dkms install -m gmemfd -v %s -k %s", GMEMFD_VERSION, d->kernel);
-	if (!versions)
-		find(d, "dkms", d->built ? UNKNOWN : BAD, "in gmemfd's source: make dkms-install",
-		     "DKMS does not know gmemfd%s", exists(d, "/usr/sbin/dkms") ? "" : ", and is not installed");
-	else if (!built)
-		find(d, "dkms", d->built ? WARN : BAD, cure, "DKMS has gmemfd %s, and has not built it for %s",
-		     versions, d->kernel);
-	else if (strcmp(built, GMEMFD_VERSION))
-		find(d, "dkms", WARN, cure, "DKMS has built gmemfd %s, and this is gmemctl " GMEMFD_VERSION, built);
+	if (has_akmods(d))
+		find(d, "dkms", GOOD, NULL, "akmods builds modules here");
+	else if (!d->dkms_knows)
+		find(d, "dkms", d->built ? UNKNOWN : BAD, build_cure(d), "DKMS does not know gmemfd%s",
+		     exists(d, "/usr/sbin/dkms") ? "" : ", and is not installed");
+	else if (!d->dkms_built)
+		find(d, "dkms", d->built ? WARN : BAD, build_cure(d), "DKMS has gmemfd %s, and has not built it for %s",
+		     d->dkms_version, d->kernel);
+	else if (strcmp(d->dkms_version, GMEMFD_VERSION))
+		find(d, "dkms", WARN, upgrade_cure(d), "DKMS has built gmemfd %s, and this is gmemctl " GMEMFD_VERSION,
+		     d->dkms_version);
 	else
-		find(d, "dkms", GOOD, NULL, "gmemfd %s is built for %s", built, d->kernel);
-	free(cure);
-	free(versions);
-	free(built);
+		find(d, "dkms", GOOD, NULL, "gmemfd %s is built for %s", d->dkms_version, d->kernel);
 }
 
 static char *info_of(struct kmod_list *info, const char *key)
@@ -234,11 +286,11 @@ static void find_module(struct doctor *d)
 		d->srcversion = info_of(info, "srcversion");
 	}
 	if (!path)
-		find(d, "module", ABSENT, "in gmemfd's source: make dkms-install", "there is none for %s", d->kernel);
+		find(d, "module", ABSENT, build_cure(d), "there is none for %s", d->kernel);
 	else if (!info)
-		find(d, "module", ABSENT, "install it anew", "%s is no module that can be read", path);
+		find(d, "module", ABSENT, build_cure(d), "%s is no module that can be read", path);
 	else if (!version || strcmp(version, GMEMFD_VERSION))
-		find(d, "module", BAD, "install the same version of both", "%s is of version %s, and this is gmemctl "
+		find(d, "module", BAD, upgrade_cure(d), "%s is of version %s, and this is gmemctl "
 		     GMEMFD_VERSION, path, version ? version : "unknown");
 	else
 		find(d, "module", GOOD, NULL, "%s", path);
@@ -254,14 +306,18 @@ static void find_module(struct doctor *d)
 	free(dir);
 }
 
+static const char *load_cure(struct doctor *d)
+{
+	return d->built ? "modprobe gmemfd" : cure(d, "%s; then: modprobe gmemfd", build_cure(d));
+}
+
 static void find_loaded(struct doctor *d)
 {
 	char *version = content(d, "/sys/module/gmemfd/version"), *src = content(d, "/sys/module/gmemfd/srcversion");
 
 	d->loaded = exists(d, "/sys/module/gmemfd");
 	if (!d->loaded)
-		find(d, "loaded", ABSENT, d->built ? "modprobe gmemfd" : "build and install the module first",
-		     "the module is not loaded");
+		find(d, "loaded", ABSENT, load_cure(d), "the module is not loaded");
 	else if (!version || strcmp(version, GMEMFD_VERSION))
 		find(d, "loaded", ABSENT, RELOAD, "the module that is loaded is of version %s, and this is gmemctl %s",
 		     version ? version : "unknown", GMEMFD_VERSION);
@@ -292,7 +348,8 @@ static void find_secure_boot(struct doctor *d)
 		find(d, "secure boot", GOOD, NULL, "this machine was not booted by EFI%s",
 		     d->enforced ? ", and still takes signed modules only" : "");
 	else if (!known)
-		find(d, "secure boot", UNKNOWN, NULL, "the EFI variable SecureBoot cannot be read%s",
+		find(d, "secure boot", UNKNOWN, "mokutil --sb-state, as root",
+		     "the EFI variable SecureBoot cannot be read%s",
 		     d->enforced ? "; signed modules only are taken" : "");
 	else
 		find(d, "secure boot", GOOD, NULL, "%s; modules %s", on ? "on" : "off",
@@ -326,17 +383,21 @@ static bool key_known(const char *keys, const char *signer)
 
 static void find_signature(struct doctor *d)
 {
-	static const char sign[] = "have DKMS sign it: install openssl, and build it anew with dkms install --force";
-	static const char enrol[] = "mokutil --import /var/lib/dkms/mok.pub, and confirm it at the next boot";
+	/* Whoever builds the module signs it, with a key that is made once. */
+	const char *key = has_akmods(d) ? "/etc/pki/akmods/certs/public_key.der" : "/var/lib/dkms/mok.pub";
+	const char *make_key = has_akmods(d) ? "kmodgenca" : has_dnf(d) ? "dnf install openssl" : "apt install openssl";
+	const char *build = build_cure(d);
 	char *keys = content(d, "/proc/keys");
+	char *sign = xasprintf("%s && %s", make_key, build);
+	char *enrol = xasprintf("mokutil --import %s && reboot, and confirm it there", key);
 
 	if (!d->built)
-		find(d, "signature", UNKNOWN, NULL, "there is no module that could be signed");
+		find(d, "signature", UNKNOWN, build, "there is no module that could be signed");
 	else if (!d->signer)
 		find(d, "signature", d->enforced ? BAD : GOOD, d->enforced ? sign : NULL, "the module is not signed%s",
 		     d->enforced ? "" : ", and need not be");
 	else if (!keys || !strstr(keys, " asymmetri "))
-		find(d, "signature", d->enforced ? WARN : UNKNOWN, "run this as root",
+		find(d, "signature", d->enforced ? WARN : UNKNOWN, "gmemctl doctor, as root",
 		     "the module is signed by '%s'; which keys the kernel knows is not shown to you", d->signer);
 	else if (key_known(keys, d->signer))
 		find(d, "signature", GOOD, NULL, "the module is signed by '%s', whom the kernel knows", d->signer);
@@ -344,6 +405,8 @@ static void find_signature(struct doctor *d)
 		find(d, "signature", d->enforced ? BAD : GOOD, d->enforced ? enrol : NULL,
 		     "the module is signed by '%s', whom the kernel does not know%s", d->signer,
 		     d->enforced ? "" : ", and need not");
+	free(sign);
+	free(enrol);
 	free(keys);
 }
 
@@ -351,23 +414,27 @@ static void find_kvm(struct doctor *d)
 {
 	char *cpu = content(d, "/proc/cpuinfo");
 	bool amd = cpu && strstr(cpu, " svm"), intel = cpu && strstr(cpu, " vmx");
+	const char *load = amd ? "modprobe kvm-amd" : intel ? "modprobe kvm-intel" :
+			   "enable virtualisation in the firmware (SVM or VT-x), or nesting in the hypervisor";
 	int fd;
 
 	free(cpu);
 	if (!exists(d, "/dev/kvm")) {
-		find(d, "kvm", WARN, amd ? "modprobe kvm-amd" : intel ? "modprobe kvm-intel" :
-		     "enable virtualisation in the firmware, or nesting in the hypervisor",
-		     "there is no /dev/kvm: VMs run emulated, if at all");
+		find(d, "kvm", WARN, load, "there is no /dev/kvm: VMs run emulated, if at all");
 		return;
 	}
 	fd = d->here ? open("/dev/kvm", O_RDWR | O_CLOEXEC) : -1;
-	if (fd >= 0)
-		close(fd);
 	if (!d->here || fd >= 0)
 		find(d, "kvm", GOOD, NULL, "/dev/kvm is there%s", fd >= 0 ? ", and can be opened" : "");
+	else if (errno == EACCES || errno == EPERM)
+		find(d, "kvm", WARN, "usermod -aG kvm USER, and log in anew", "no right to open /dev/kvm");
+	else if (errno == ENODEV || errno == ENXIO || errno == ENOENT)
+		find(d, "kvm", WARN, load, "/dev/kvm is there, and KVM is not");
 	else
-		find(d, "kvm", WARN, "join the group of /dev/kvm: usermod -aG kvm USER, and log in anew",
-		     "/dev/kvm cannot be opened: %s", strerror(errno));
+		find(d, "kvm", WARN, "journalctl -k -g kvm, which may tell more", "/dev/kvm cannot be opened: %s",
+		     strerror(errno));
+	if (fd >= 0)
+		close(fd);
 }
 
 static bool in_group(gid_t gid)
@@ -383,7 +450,7 @@ static bool in_group(gid_t gid)
 
 static void find_device(struct doctor *d)
 {
-	char *path = path_of(d, "%s", GMEMFD_DEVICE), *cure = NULL;
+	char *path = path_of(d, "%s", GMEMFD_DEVICE), *mounts;
 	struct gmemfd_info info;
 	struct group *group;
 	const char *whose;
@@ -391,8 +458,12 @@ static void find_device(struct doctor *d)
 	int dev, err;
 
 	if (stat(path, &st)) {
-		find(d, "device", d->loaded ? BAD : ABSENT,
-		     d->loaded ? "is devtmpfs mounted at /dev?" : "load the module", "there is no " GMEMFD_DEVICE);
+		/* The kernel makes the node, in devtmpfs; where that is mounted somebody has removed it. */
+		mounts = content(d, "/proc/mounts");
+		find(d, "device", d->loaded ? BAD : ABSENT, !d->loaded ? load_cure(d) :
+		     mounts && strstr(mounts, " /dev devtmpfs ") ? RELOAD : "mount -t devtmpfs devtmpfs /dev",
+		     "there is no " GMEMFD_DEVICE);
+		free(mounts);
 		goto out;
 	}
 	if (!d->here) {
@@ -404,18 +475,20 @@ static void find_device(struct doctor *d)
 	dev = gmemfd_open(NULL);
 	if (dev == -EACCES || dev == -EPERM) {
 		if (!(st.st_mode & 0060))
-			find(d, "device", BAD, "run as root, or give it to a group: chgrp, chmod 0660",
+			find(d, "device", BAD, "chgrp kvm " GMEMFD_DEVICE " && chmod 0660 " GMEMFD_DEVICE ", as root "
+			     "(for good, from source: make install-system)",
 			     GMEMFD_DEVICE " has mode %04o and belongs to user %d only", st.st_mode & 07777, st.st_uid);
 		else if (in_group(st.st_gid))
-			find(d, "device", BAD, "is there an ACL, or a security module in the way?",
+			find(d, "device", BAD, "setfacl -b " GMEMFD_DEVICE ", as root; if it is no ACL, a security "
+			     "module forbids it: journalctl -k -g 'avc|apparmor|denied'",
 			     "no right to open " GMEMFD_DEVICE ", although you are in its group");
 		else
-			find(d, "device", BAD, cure = xasprintf("usermod -aG %s USER, and log in anew", whose),
+			find(d, "device", BAD, cure(d, "usermod -aG %s USER, and log in anew", whose),
 			     GMEMFD_DEVICE " is for group %s, and you are not in it", whose);
 		goto out;
 	}
 	if (dev == -EPROTONOSUPPORT || dev == -ENOTTY) {
-		find(d, "device", ABSENT, "install the same version of both, and load the module anew", GMEMFD_DEVICE
+		find(d, "device", ABSENT, cure(d, "%s; then: " RELOAD, upgrade_cure(d)), GMEMFD_DEVICE
 		     " is of another version than gmemctl " GMEMFD_VERSION);
 		goto out;
 	}
@@ -423,13 +496,12 @@ static void find_device(struct doctor *d)
 	if (dev >= 0)
 		close(dev);
 	if (err)
-		find(d, "device", BAD, "load the module anew", GMEMFD_DEVICE " cannot be used: %s", strerror(-err));
+		find(d, "device", BAD, RELOAD, GMEMFD_DEVICE " cannot be used: %s", strerror(-err));
 	else
 		find(d, "device", GOOD, NULL,
 		     GMEMFD_DEVICE " (mode %04o, group %s) answers: ABI %u, files up to %s, huge pages: %s",
 		     st.st_mode & 07777, whose, info.abi, size_text(info.max_bytes), info.huge_size ? "yes" : "no");
 out:
-	free(cure);
 	free(path);
 }
 
@@ -455,6 +527,7 @@ int cmd_doctor(int argc, char **argv)
 	if (options.root && access(options.root, X_OK))
 		return fail_errno(FAILED, errno, "--root %s", options.root);
 	d.findings = json_list();
+	look_at_dkms(&d);
 
 	find_kernel(&d);
 	find_module(&d);
@@ -482,5 +555,6 @@ int cmd_doctor(int argc, char **argv)
 	}
 	free(d.signer);
 	free(d.srcversion);
+	free(d.cure);
 	return code;
 }

@@ -5,7 +5,11 @@
  */
 #include "cli.h"
 
+#include <json-c/json.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 
 CLI_PLAIN
@@ -68,6 +72,32 @@ static void check_finding(const struct cli *c, const char *what, const char *sta
 	free(copy);
 }
 
+/* Whatever is not in order comes with what mends it. */
+static void check_cures(const struct cli *c)
+{
+	struct json_object *report = json_tokener_parse(c->out), *findings, *finding, *state, *cure;
+
+	REQUIRE(json_object_object_get_ex(report, "findings", &findings));
+	CHECK(json_object_array_length(findings) >= 9);
+	for (size_t i = 0; i < json_object_array_length(findings); i++) {
+		finding = json_object_array_get_idx(findings, i);
+		REQUIRE(json_object_object_get_ex(finding, "state", &state));
+		REQUIRE(json_object_object_get_ex(finding, "cure", &cure));
+		if (!CHECK(!strcmp(json_object_get_string(state), "ok") || cure))
+			tap_diag("%s", json_object_to_json_string(finding));
+	}
+	json_object_put(report);
+}
+
+static struct cli look(const char *kernel)
+{
+	struct cli c = cli("doctor", "--json", "--root", ROOT, "--kernel", kernel);
+
+	CHECK(!*c.err);
+	check_cures(&c);
+	return c;
+}
+
 /* Here the module was loaded by hand; everything else is in order. */
 TEST(this_machine)
 {
@@ -76,6 +106,7 @@ TEST(this_machine)
 
 	uname(&kernel);
 	CHECK_CLI(c, 3, NULL);
+	check_cures(&c);
 	CHECK(strstr(c.out, kernel.release));
 	check_finding(&c, "kernel", "ok", "is supported");
 	check_finding(&c, "module", "bad", "there is none for");
@@ -85,7 +116,7 @@ TEST(this_machine)
 	CHECK_EQ(c.code, 3);
 	CHECK(strstr(c.out, "ok       loaded "));
 	CHECK(strstr(c.out, "bad      module "));
-	CHECK(strstr(c.out, "-> in gmemfd's source: make dkms-install"));
+	CHECK(strstr(c.out, "-> apt install gmemfd-dkms (from source: make dkms-install)"));
 }
 
 TEST(nothing_there)
@@ -93,7 +124,7 @@ TEST(nothing_there)
 	struct cli c;
 
 	clear();
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	CHECK_CLI(c, 3, NULL);
 	check_finding(&c, "kernel", "ok", KERNEL " is supported");
 	check_finding(&c, "module", "bad", "there is none for " KERNEL);
@@ -106,7 +137,7 @@ TEST(nothing_there)
 	check_finding(&c, "kvm", "warning", "there is no /dev/kvm");
 	CHECK(strstr(c.out, "\"usable\": false"));
 	text("/usr/bin/dnf", "");
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	check_finding(&c, "headers", "bad", "dnf install kernel-devel-" KERNEL);
 }
 
@@ -115,31 +146,118 @@ TEST(kernels)
 	struct cli c;
 
 	clear();
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", "5.10.0-1");
+	c = look("5.10.0-1");
 	check_finding(&c, "kernel", "bad", "older than 6.1");
 	CHECK_EQ(c.code, 3);
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", "6.1.0-1");
+	c = look("6.1.0-1");
 	check_finding(&c, "kernel", "ok", "supported");
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", "99.1");
+	c = look("99.1");
 	check_finding(&c, "kernel", "warning", "newer than");
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", "mine");
+	c = look("mine");
 	check_finding(&c, "kernel", "unknown", "no version");
 }
 
 TEST(dkms)
 {
-	struct cli c;
+	struct cli c, own;
+	char path[128];
 
 	clear();
 	text("/usr/sbin/dkms", "");
 	text("/lib/modules/" KERNEL "/build/Makefile", "");
 	text("/var/lib/dkms/gmemfd/0.0.9/source", "");
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	check_finding(&c, "headers", "ok", "installed");
 	check_finding(&c, "dkms", "bad", "has not built it for " KERNEL);
 	text("/var/lib/dkms/gmemfd/0.0.9/" KERNEL "/x86_64/log/make.log", "");
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	check_finding(&c, "dkms", "warning", "DKMS has built gmemfd 0.0.9");
+	/* Of several the newest, in whatever order they are listed. */
+	text("/var/lib/dkms/gmemfd/0.0.10/" KERNEL "/x86_64/log/make.log", "");
+	text("/var/lib/dkms/gmemfd/0.0.8/" KERNEL "/x86_64/log/make.log", "");
+	text("/var/lib/dkms/gmemfd/kernel-" KERNEL "-x86_64", "");
+	c = look(KERNEL);
+	check_finding(&c, "dkms", "warning", "DKMS has built gmemfd 0.0.10,");
+	/* Or this tool's own; but not when it is not built. */
+	own = cli("--version");
+	own.out[strcspn(own.out, "\n")] = 0;
+	snprintf(path, sizeof(path), "/var/lib/dkms/gmemfd/%s/source", own.out + strlen("gmemctl "));
+	text(path, "");
+	text("/var/lib/dkms/gmemfd/99.0/source", "");
+	c = look(KERNEL);
+	check_finding(&c, "dkms", "warning", "DKMS has built gmemfd 0.0.10,");
+	text("/var/lib/dkms/gmemfd/99.0/" KERNEL "/x86_64/log/make.log", "");
+	strcpy(strrchr(path, '/'), "/" KERNEL "/log");
+	text(path, "");
+	c = look(KERNEL);
+	check_finding(&c, "dkms", "ok", own.out + strlen("gmemctl "));
+}
+
+/* Where akmods builds it DKMS is not looked for. */
+TEST(akmods)
+{
+	struct cli c;
+
+	clear();
+	text("/usr/bin/dnf", "");
+	text("/usr/sbin/akmods", "");
+	c = look(KERNEL);
+	check_finding(&c, "dkms", "ok", "akmods builds modules here");
+	check_finding(&c, "module", "bad", "akmods --force --akmod gmemfd --kernels " KERNEL);
+	check_finding(&c, "loaded", "bad", "modprobe gmemfd");
+}
+
+/* That there is a node is not all: its owner, and KVM, have a say. */
+TEST(without_rights)
+{
+	struct stat kvm, gmemfd;
+	int status;
+	pid_t child;
+
+	if (stat("/dev/kvm", &kvm))
+		SKIP("there is no /dev/kvm");
+	REQUIRE_OK(stat("/dev/gmemfd", &gmemfd));
+	child = REQUIRE_OK(fork());
+	if (!child) {
+		struct cli c;
+
+		REQUIRE_OK(chmod("/tmp", 01777));
+		REQUIRE_OK(chmod("/dev/kvm", 0600));
+		REQUIRE_OK(chmod("/dev/gmemfd", 0600));
+		REQUIRE_OK(setgid(65534));
+		REQUIRE_OK(setuid(65534));
+		c = cli("doctor", "--json");
+		check_cures(&c);
+		check_finding(&c, "device", "bad", "chgrp kvm /dev/gmemfd && chmod 0660 /dev/gmemfd");
+		check_finding(&c, "kvm", "warning", "usermod -aG kvm USER");
+		_exit(0);
+	}
+	status = child_wait(child, 20);
+	CHECK_EQ(status, 0);
+	REQUIRE_OK(chmod("/dev/kvm", kvm.st_mode & 07777));
+	REQUIRE_OK(chmod("/dev/gmemfd", gmemfd.st_mode & 07777));
+}
+
+/* A node of a KVM that is not there is not mended by rights. */
+TEST(kvm_node_only)
+{
+	bool made = access("/dev/kvm", F_OK);
+	struct cli c;
+
+	REQUIRE_OK(unshare(CLONE_NEWNS));
+	REQUIRE_OK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	if (made)
+		REQUIRE_OK(mknod("/dev/kvm", S_IFCHR | 0600, makedev(10, 232)));
+	/* A device that nobody has. */
+	REQUIRE_OK(mknod("/tmp/node", S_IFCHR | 0600, makedev(240, 77)));
+	REQUIRE_OK(mount("/tmp/node", "/dev/kvm", NULL, MS_BIND, NULL));
+	c = cli("doctor", "--json");
+	check_cures(&c);
+	check_finding(&c, "kvm", "warning", "/dev/kvm is there, and KVM is not");
+	unlink("/tmp/node");
+	REQUIRE_OK(umount2("/dev/kvm", MNT_DETACH));
+	if (made)
+		unlink("/dev/kvm");
 }
 
 TEST(loaded)
@@ -148,9 +266,12 @@ TEST(loaded)
 
 	clear();
 	text("/sys/module/gmemfd/version", "0.0.9\n");
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	check_finding(&c, "loaded", "bad", "is of version 0.0.9");
-	check_finding(&c, "device", "bad", "is devtmpfs mounted");
+	check_finding(&c, "device", "bad", "mount -t devtmpfs devtmpfs /dev");
+	text("/proc/mounts", "udev /dev devtmpfs rw,nosuid 0 0\n");
+	c = look(KERNEL);
+	check_finding(&c, "device", "bad", "modprobe -r gmemfd && modprobe gmemfd");
 }
 
 /* The module that is tested, as if it were installed. */
@@ -187,21 +308,21 @@ TEST(secure_boot)
 		SKIP("the module is not in this guest");
 	text("/sys/module/module/parameters/sig_enforce", "N\n");
 	put(SECURE_BOOT, "\6\0\0\0\0", 5);
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	check_finding(&c, "module", "ok", "updates/gmemfd.ko");
 	check_finding(&c, "secure boot", "ok", "off; modules need no signature");
 	check_finding(&c, "signature", "ok", "is not signed, and need not be");
 	put(SECURE_BOOT, "\6\0\0\0\1", 5);
 	text("/sys/kernel/security/lockdown", "none [integrity] confidentiality\n");
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	check_finding(&c, "secure boot", "ok", "on; modules have to be signed");
 	check_finding(&c, "signature", "bad", "is not signed");
 	text("/sys/kernel/security/lockdown", "[none] integrity confidentiality\n");
 	text("/sys/module/module/parameters/sig_enforce", "Y\n");
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	check_finding(&c, "signature", "bad", "is not signed");
 	put(SECURE_BOOT, "\6", 1);
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	check_finding(&c, "secure boot", "unknown", "cannot be read");
 }
 
@@ -215,7 +336,7 @@ TEST(signature)
 	if (!install_module("/lib/irqbypass.ko"))
 		SKIP("irqbypass is no module of this kernel");
 	text("/sys/module/module/parameters/sig_enforce", "Y\n");
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	if (strstr(c.out, "the module is not signed"))
 		SKIP("the modules of this kernel are not signed");
 	check_finding(&c, "signature", "warning", "is not shown to you");
@@ -228,11 +349,14 @@ TEST(signature)
 	snprintf(line, sizeof(line), "0f I------ 1 perm 1f030000 0 0 asymmetri Somebody Else: 01ab: X509.rsa 01ab []\n"
 		 "10 I------ 1 perm 1f030000 0 0 keyring .x: %s: 1\n", signer);
 	text("/proc/keys", line);
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	check_finding(&c, "signature", "bad", "whom the kernel does not know");
-	check_finding(&c, "signature", "bad", "mokutil --import");
+	check_finding(&c, "signature", "bad", "mokutil --import /var/lib/dkms/mok.pub");
+	text("/usr/sbin/akmods", "");
+	c = look(KERNEL);
+	check_finding(&c, "signature", "bad", "mokutil --import /etc/pki/akmods/certs/public_key.der");
 	snprintf(line, sizeof(line), "0f I------ 1 perm 1f030000 0 0 asymmetri %s: 01ab: X509.rsa 01ab []\n", signer);
 	text("/proc/keys", line);
-	c = cli("doctor", "--json", "--root", ROOT, "--kernel", KERNEL);
+	c = look(KERNEL);
 	check_finding(&c, "signature", "ok", "whom the kernel knows");
 }

@@ -62,7 +62,7 @@ static void install(const char *module)
 static const struct refused {
 	const char *label, *module, *state, *cure;
 } refused[] = {
-	{ "unsigned", "/unsigned.ko", "the module is not signed", "have DKMS sign it" },
+	{ "unsigned", "/unsigned.ko", "the module is not signed", "apt install openssl && " },
 	{ "key_not_enrolled", "/old/gmemfd.ko", "'DKMS module signing key', whom the kernel does not know",
 	  "mokutil --import /var/lib/dkms/mok.pub" },
 };
