@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * `gmemctl complete WORD...`: what can stand in the place of the last word, for the completion of shells. Prints lines
- * "word<TAB>what it is"; a line ":file" or ":dir" or ":command" says that names of that kind are wanted.
+ * "word<TAB>what it is"; a line ":file" or ":dir" or ":command" says that names of that kind are wanted, behind the '='
+ * where the word is "--option=...".
  */
 #include <string.h>
 
@@ -19,12 +20,13 @@ static void offer(const char *word, const char *dashes, const char *candidate, c
 		printf("%s%s\t%s\n", dashes, candidate, what);
 }
 
-static void offer_value(const struct option_row *row, const char *word)
+/* @before is what of the word stands before the value: "--NAME=", or nothing. */
+static void offer_value(const struct option_row *row, const char *before, const char *word)
 {
 	switch (row->kind) {
 	case OPT_POLICY:
-		offer(word, "", "poison", "who touches what is missing gets SIGBUS");
-		offer(word, "", "hold", "who touches what is missing waits for the next server");
+		offer(word, before, "poison", "who touches what is missing gets SIGBUS");
+		offer(word, before, "hold", "who touches what is missing waits for the next server");
 		break;
 	case OPT_FILE:
 		puts(":file");
@@ -42,6 +44,7 @@ int cmd_complete(int argc, char **argv)
 	const struct option_row *row = NULL, *last = NULL;
 	const struct command *of;
 	const char *word = argc ? argv[argc - 1] : "";
+	char before[64];
 	int i;
 
 	if (argc <= 1) {
@@ -73,8 +76,16 @@ int cmd_complete(int argc, char **argv)
 				last = row;
 	}
 	if (last) {
-		offer_value(last, word);
+		offer_value(last, "", word);
 		return flush_stdout();
+	}
+	row = NULL;
+	while ((row = next_option(of, row))) {
+		snprintf(before, sizeof(before), "--%s=", row->name);
+		if (row->arg && !strncmp(word, before, strlen(before))) {
+			offer_value(row, before, word);
+			return flush_stdout();
+		}
 	}
 	row = NULL;
 	while ((row = next_option(of, row)))

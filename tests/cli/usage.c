@@ -182,6 +182,10 @@ TEST(completion)
 	CHECK(!strncmp(c.out, "--policy\t", 9));
 	c = cli("complete", "run", "--policy", "h");
 	CHECK(!strncmp(c.out, "hold\t", 5));
+	c = cli("complete", "run", "--policy=h");
+	CHECK(!strncmp(c.out, "--policy=hold\t", 14));
+	c = cli("complete", "run", "--image=x");
+	CHECK(!strcmp(c.out, ":file\n"));
 	c = cli("complete", "run", "--image", "");
 	CHECK(!strcmp(c.out, ":file\n"));
 	c = cli("complete", "run", "--image", "x", "--", "");

@@ -5,15 +5,24 @@
 
 _gmemctl()
 {
-	local word line kind=''
-	word=${COMP_WORDS[COMP_CWORD]}
+	local word='' line kind='' last='' i words=()
+	# bash splits "--option=value" at the '=', and replaces only what is behind it.
+	for ((i = 1; i <= COMP_CWORD; i++)); do
+		word=${COMP_WORDS[i]}
+		if [[ $word == '=' && $last == --* ]]; then
+			word=''
+			((i == COMP_CWORD)) || continue
+		fi
+		words+=("$word")
+		last=$word
+	done
 	COMPREPLY=()
 	while IFS= read -r line; do
 		case $line in
 		:*) kind=${line#:} ;;
 		*) COMPREPLY+=("${line%%$'\t'*}") ;;
 		esac
-	done < <("${COMP_WORDS[0]}" complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+	done < <("${COMP_WORDS[0]}" complete "${words[@]}" 2>/dev/null)
 	case $kind in
 	file) compopt -o filenames; mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$word") ;;
 	dir) compopt -o filenames; mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -d -- "$word") ;;

@@ -7,10 +7,15 @@ function __gmemctl_complete
     set -l word (commandline -ct)
     for line in ($words[1] complete $words[2..] 2>/dev/null)
         switch $line
-            case ':file'
-                __fish_complete_path $word
-            case ':dir'
-                __fish_complete_directories $word
+            case ':file' ':dir'
+                # Behind the '=' of "--option=value" the value alone is a path.
+                set -l option (string match -r -- '^--[a-z-]+=' $word)
+                set -l path (string replace -r -- '^--[a-z-]+=' '' $word)
+                if test $line = ':dir'
+                    printf '%s\n' $option(__fish_complete_directories $path)
+                else
+                    printf '%s\n' $option(__fish_complete_path $path)
+                end
             case ':command'
                 __fish_complete_command
             case '*'
