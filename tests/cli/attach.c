@@ -250,6 +250,8 @@ TEST(counter_short)
 	close(fd);
 }
 
+#define GIVEN_UP "no other page server is started"
+
 /* A server that dies again and again is given up; under hold its waiters wait on, and somebody may attach. */
 TEST(given_up)
 {
@@ -257,16 +259,24 @@ TEST(given_up)
 	struct cli_vmm vmm;
 	struct cli attach;
 	pid_t server = 0;
+	double end = now_seconds() + 20 * tap_slow();
+	int deaths = 0;
 	char pid[16];
 
 	cli_image(IMAGE, PAGES, 0, 0);
 	vmm = cli_vmm(bytes(), "--image", IMAGE, "--no-background", "--policy", "hold");
-	for (int i = 0; i < 6; i++) {
-		server = cli_server(vmm.run.pid, server);
-		REQUIRE(server);
-		REQUIRE_OK(kill(server, SIGKILL));
+	/* Six deaths within ten seconds of the first: on a slow machine it may take more of them, never fewer. */
+	while (!strstr(cli_err(&vmm.run), GIVEN_UP) && now_seconds() < end) {
+		pid_t next = cli_child_now(vmm.run.pid, "gmemctl-server", server);
+
+		if (next && !kill(next, SIGKILL)) {
+			server = next;
+			deaths++;
+		}
+		sleep_seconds(0.001);
 	}
-	REQUIRE(cli_says(&vmm.run, "no other page server is started"));
+	REQUIRE(strstr(cli_err(&vmm.run), GIVEN_UP));
+	CHECK(deaths >= 6);
 	touch(&waiting, &vmm, 40);
 	REQUIRE(gmem_waiters(vmm.fd, 1, 10));
 	snprintf(pid, sizeof(pid), "%d", vmm.command);
