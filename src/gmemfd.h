@@ -415,7 +415,6 @@ bool gmem_watch_minor(struct gmem_map *map, pgoff_t first, pgoff_t last);
 int gmem_watch_register(struct gmem_map *map, pgoff_t first, pgoff_t last,
 			pgoff_t index, struct gmem_context *context, u64 modes);
 int gmem_watch_unregister(struct gmem_map *map, pgoff_t first, pgoff_t last);
-bool gmem_watch_may_cut(struct gmem_map *map, pgoff_t page);
 void gmem_watch_unmapped(struct gmem_map *map, pgoff_t first, pgoff_t last);
 int gmem_watch_wants(struct gmem *gmem, struct gmem_source *source,
 		     pgoff_t index, pgoff_t last);

@@ -5,6 +5,7 @@
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
+#include <linux/userfaultfd.h>
 
 #include "gmemfd.h"
 
@@ -45,6 +46,16 @@ static void gmem_vma_close(struct vm_area_struct *vma)
 	kfree(map);
 }
 
+/* Whether the handler of a page, by address, can be told that it was unmapped. */
+static bool gmem_map_has_room(struct gmem_map *map, pgoff_t page)
+{
+	struct gmem_watch *watch = gmem_watch_mapped(map, page, page);
+
+	return !watch ||
+	       !(watch->context->features & UFFD_FEATURE_EVENT_UNMAP) ||
+	       READ_ONCE(watch->context->nr_notices) < GMEM_MAX_NOTICES;
+}
+
 /*
  * A granule that is registered is not to be cut: no resolve would fit a part. And
  * what is cut can be unmapped piece by piece, with a notice for each that cannot
@@ -54,13 +65,18 @@ static int gmem_vma_may_split(struct vm_area_struct *vma, unsigned long address)
 {
 	struct gmem *gmem = gmem_of(file_inode(vma->vm_file));
 	struct gmem_map *map = gmem_map_of(vma);
+	pgoff_t page = address >> PAGE_SHIFT;
+	bool room;
 
 	if (!map)
 		return 0;
 	if (!IS_ALIGNED(linear_page_index(vma, address),
 			gmem_granule_pages(gmem)))
 		return -EINVAL;
-	return gmem_watch_may_cut(map, address >> PAGE_SHIFT) ? 0 : -ENOMEM;
+	filemap_invalidate_lock_shared(gmem->inode.i_mapping);
+	room = gmem_map_has_room(map, page - 1) && gmem_map_has_room(map, page);
+	filemap_invalidate_unlock_shared(gmem->inode.i_mapping);
+	return room ? 0 : -ENOMEM;
 }
 
 /*

@@ -653,30 +653,6 @@ int gmem_watch_unregister(struct gmem_map *map, pgoff_t first, pgoff_t last)
 }
 
 /**
- * gmem_watch_may_cut - whether a mapping may be cut in two
- * @map: the mappings; their mmap_lock is held for writing
- * @page: by address: the first of the second part
- *
- * Return: whether there is room for the notices of unmapping the parts.
- */
-bool gmem_watch_may_cut(struct gmem_map *map, pgoff_t page)
-{
-	struct address_space *mapping = map->gmem->inode.i_mapping;
-	struct gmem_watch *watch;
-	bool may = true;
-
-	filemap_invalidate_lock_shared(mapping);
-	watch = gmem_watch_mapped(map, page - 1, page);
-	for (; watch; watch = gmem_tree_iter_next(watch, page - 1, page)) {
-		if (watch->context->features & UFFD_FEATURE_EVENT_UNMAP &&
-		    READ_ONCE(watch->context->nr_notices) >= GMEM_MAX_NOTICES)
-			may = false;
-	}
-	filemap_invalidate_unlock_shared(mapping);
-	return may;
-}
-
-/**
  * gmem_watch_unmapped - a range of mappings is gone
  * @map: the mappings
  * @first: first page, by address

@@ -188,8 +188,8 @@ TEST(large_and_full)
 }
 
 /*
- * A page that is present is data, also while the large page that it lies in is made small: here by holes that are punched
- * into large pages one after the other, a page at the end of each.
+ * A page that is present is data, also while the large page that it lies in is made small: here by holes that are
+ * punched into large pages one after the other, a page at the end of each.
  */
 #define LARGE 16
 

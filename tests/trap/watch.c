@@ -304,8 +304,8 @@ TEST(file_goes_while_watched)
 }
 
 /*
- * A hole over a part of what is yet to come is refused, for nothing would remember it when it comes; and with it the whole
- * of the hole, also where it could be made.
+ * A hole over a part of what is yet to come is refused, for nothing would remember it when it comes; and with it the
+ * whole of the hole, also where it could be made.
  */
 static const struct edge {
 	const char *label;
