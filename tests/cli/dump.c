@@ -289,6 +289,7 @@ TEST(failed_force)
 	}
 	close(fd);
 	REQUIRE_OK(umount2(SMALL, MNT_DETACH));
+	REQUIRE_OK(rmdir(SMALL));
 }
 
 /* The image that the memory is served from is replaced, not written to: who serves it goes on with the old one. */

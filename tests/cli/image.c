@@ -74,8 +74,15 @@ TEST_EACH(refused_image, struct refused, refused)
 		REQUIRE_OK(ftruncate(fd, row->size < 0 ? 0 : row->size));
 		close(fd);
 	}
-	for (int i = 0; row->options[i]; i++)
+	for (int i = 0; row->options[i]; i++) {
 		args[n++] = row->options[i];
+		if (strcmp(row->options[i], "--direct"))
+			continue;
+		fd = open(IMAGE, O_RDONLY | O_DIRECT | O_CLOEXEC);
+		if (fd < 0)
+			SKIP("this kernel's tmpfs has no O_DIRECT");
+		close(fd);
+	}
 	args[n++] = "--";
 	args[n++] = BUSYBOX;
 	args[n++] = "touch";
