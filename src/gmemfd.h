@@ -395,6 +395,7 @@ struct gmem_map *gmem_map_of(struct vm_area_struct *vma);
 int gmem_map_make(struct vm_area_struct *vma);
 bool gmem_is_mapping(struct vm_area_struct *vma);
 bool gmem_map_poisoned(struct gmem_map *map, pgoff_t first, pgoff_t last);
+int gmem_map_poison(struct vm_area_struct *vma, unsigned long address);
 void gmem_map_cure(struct gmem_map *map, pgoff_t first, pgoff_t last);
 bool gmem_map_covers(struct gmem *gmem, unsigned long address,
 		     unsigned long len, pgoff_t index);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Owns mappings: mmap, and what they carry along for mapping scope when they
- * are split, moved and unmapped.
+ * Owns mappings: mmap, what they carry along for mapping scope when they are
+ * split, moved and unmapped, and what is poisoned for them.
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -176,6 +176,37 @@ bool gmem_map_poisoned(struct gmem_map *map, pgoff_t first, pgoff_t last)
 {
 	return !xa_empty(&map->poison) &&
 	       xa_find(&map->poison, &first, last, XA_PRESENT);
+}
+
+/**
+ * gmem_map_poison - poison a page for the mappings that share what is registered
+ * @vma: a mapping that has registered something; mmap_lock is held
+ * @address: of the page, in the mapping
+ *
+ * Return: 0; -EEXIST for one that is there and does not trap, which counts as mapped, and
+ * for one that is poisoned; -EFAULT beyond the end of the file; -ENOMEM.
+ */
+int gmem_map_poison(struct vm_area_struct *vma, unsigned long address)
+{
+	struct gmem_map *map = gmem_map_of(vma);
+	struct gmem *gmem = map->gmem;
+	pgoff_t index = linear_page_index(vma, address);
+	pgoff_t page = address >> PAGE_SHIFT;
+	int err;
+
+	if (index >= i_size_read(&gmem->inode) >> PAGE_SHIFT)
+		return -EFAULT;
+	filemap_invalidate_lock(gmem->inode.i_mapping);
+	if (gmem_map_present(vma->vm_mm, address) ||
+	    xa_load(&map->poison, page) ||
+	    (!gmem_watch_minor(map, page, page) &&
+	     gmem_store_state(gmem, index) != GMEM_ABSENT))
+		err = -EEXIST;
+	else
+		err = xa_err(xa_store(&map->poison, page, xa_mk_value(1),
+				      GFP_KERNEL));
+	filemap_invalidate_unlock(gmem->inode.i_mapping);
+	return err;
 }
 
 /**

@@ -680,32 +680,6 @@ out:
 	return gmem_uffd_result(done, args.range.len, &user->mapped);
 }
 
-/* Poison by address, for the mappings that share a registration. */
-static int gmem_uffd_poison_page(struct vm_area_struct *vma,
-				 unsigned long address)
-{
-	struct gmem_map *map = gmem_map_of(vma);
-	struct gmem *gmem = map->gmem;
-	pgoff_t page = address >> PAGE_SHIFT;
-	pgoff_t index = gmem_uffd_index(vma, page);
-	int err;
-
-	if (index >= i_size_read(&gmem->inode) >> PAGE_SHIFT)
-		return -EFAULT;
-	filemap_invalidate_lock(gmem->inode.i_mapping);
-	/* What is there and does not trap counts as mapped. */
-	if (gmem_map_present(vma->vm_mm, address) ||
-	    xa_load(&map->poison, page) ||
-	    (!gmem_watch_minor(map, page, page) &&
-	     gmem_store_state(gmem, index) != GMEM_ABSENT))
-		err = -EEXIST;
-	else
-		err = xa_err(xa_store(&map->poison, page, xa_mk_value(1),
-				      GFP_KERNEL));
-	filemap_invalidate_unlock(gmem->inode.i_mapping);
-	return err;
-}
-
 static long gmem_uffd_poison_range(struct gmem_context *context,
 				   unsigned long start, unsigned long end,
 				   bool wake)
@@ -723,7 +697,7 @@ static long gmem_uffd_poison_range(struct gmem_context *context,
 	while (!err && at < end) {
 		vma = vma_lookup(mm, at);
 		err = fatal_signal_pending(current) ?
-		      -EINTR : gmem_uffd_poison_page(vma, at);
+		      -EINTR : gmem_map_poison(vma, at);
 		if (err)
 			break;
 		if (wake)
