@@ -16,9 +16,15 @@
 /* Of the state file. It stays open for its lock. */
 static int state_fd = -1;
 
+/* Of one of the two sets of bits. */
+static uint64_t words(uint64_t bytes, uint64_t granule)
+{
+	return align_up(bytes / granule, 64) / 64;
+}
+
 static size_t ledger_size(uint64_t bytes, uint64_t granule)
 {
-	return sizeof(struct ledger) + align_up(bytes / granule, 64) / 8;
+	return sizeof(struct ledger) + 2 * words(bytes, granule) * sizeof(atomic_ulong);
 }
 
 /* @fd -1: in memory that only our children share. */
@@ -166,9 +172,10 @@ bool ledger_has(const struct ledger *ledger, uint64_t offset)
 	return ledger->bits[bit / 64] >> bit % 64 & 1;
 }
 
-uint64_t ledger_set(struct ledger *ledger, uint64_t offset, uint64_t len)
+/* Returns how many were not set. */
+static uint64_t set_bits(atomic_ulong *bits, uint64_t bit, uint64_t end)
 {
-	uint64_t bit = offset / ledger->granule, end = bit + len / ledger->granule, fresh = 0, mask;
+	uint64_t fresh = 0, mask;
 
 	while (bit < end) {
 		uint64_t n = 64 - bit % 64;
@@ -176,19 +183,45 @@ uint64_t ledger_set(struct ledger *ledger, uint64_t offset, uint64_t len)
 		if (n > end - bit)
 			n = end - bit;
 		mask = (n == 64 ? ~0ull : (1ull << n) - 1) << bit % 64;
-		fresh += __builtin_popcountll(mask & ~atomic_fetch_or(&ledger->bits[bit / 64], mask));
+		fresh += __builtin_popcountll(mask & ~atomic_fetch_or(&bits[bit / 64], mask));
 		bit += n;
 	}
-	fresh *= ledger->granule;
+	return fresh;
+}
+
+uint64_t ledger_set(struct ledger *ledger, uint64_t offset, uint64_t len)
+{
+	uint64_t bit = offset / ledger->granule, fresh;
+
+	fresh = set_bits(ledger->bits, bit, bit + len / ledger->granule) * ledger->granule;
 	ledger->provided += fresh;
 	return fresh;
 }
 
+static const atomic_ulong *refused(const struct ledger *ledger)
+{
+	return ledger->bits + words(ledger->bytes, ledger->granule);
+}
+
+void ledger_refuse(struct ledger *ledger, uint64_t offset, uint64_t len)
+{
+	uint64_t bit = offset / ledger->granule;
+
+	set_bits((atomic_ulong *)refused(ledger), bit, bit + len / ledger->granule);
+}
+
+bool ledger_refuses(const struct ledger *ledger, uint64_t offset)
+{
+	uint64_t bit = offset / ledger->granule;
+
+	return refused(ledger)[bit / 64] >> bit % 64 & 1;
+}
+
 void ledger_recount(struct ledger *ledger)
 {
-	uint64_t words = align_up(ledger->bytes / ledger->granule, 64) / 64, bits = 0, i;
+	uint64_t nr = words(ledger->bytes, ledger->granule), bits = 0, i;
 
-	for (i = 0; i < words; i++)
+	for (i = 0; i < nr; i++)
 		bits += __builtin_popcountll(ledger->bits[i]);
 	ledger->provided = bits * ledger->granule;
 	/* What it had begun to answer is told once more, and counted anew. */

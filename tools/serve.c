@@ -220,6 +220,7 @@ static bool settle(struct server *s, struct piece *piece, bool wanted, struct ba
 			return true;
 		} else if (single) {
 			unreadable = -piece->done;
+			ledger_refuse(s->ledger, piece->offset, piece->len);
 			piece->kind = PIECE_POISON;
 		} else {
 			/* Granule by granule from here on, to find the one that cannot be read. */
@@ -254,6 +255,7 @@ static struct piece make_piece(struct server *s, const struct region *region, ui
 	bool hole;
 
 	if (s->stale) {
+		ledger_refuse(s->ledger, offset, len);
 		piece.kind = PIECE_POISON;
 		return piece;
 	}
@@ -274,7 +276,8 @@ static unsigned int make_pieces(struct server *s, const struct region *region, u
 
 	if (wanted != NOTHING) {
 		if (ledger_has(s->ledger, wanted))
-			pieces[nr++] = (struct piece){ PIECE_ZERO, region, wanted, s->granule };
+			pieces[nr++] = (struct piece){ ledger_refuses(s->ledger, wanted) ? PIECE_POISON : PIECE_ZERO,
+						       region, wanted, s->granule };
 		else
 			pieces[nr++] = make_piece(s, region, wanted, s->granule, ahead);
 	}

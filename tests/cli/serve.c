@@ -230,6 +230,15 @@ static void be_vmm(struct vmm *vmm, enum kind kind)
 			thread_join(others[1]);
 			answer = thread_join(thread) && after_removal(map);
 			break;
+		case 'e':
+			for (int i = 0; i < 2; i++) {
+				others[i] = thread_start(touch_page, map + (31 - i) * page_size());
+				sleep_seconds(0.2);
+			}
+			REQUIRE_EQ(write(vmm->answered[1], "\2", 1), 1);
+			answer &= (uintptr_t)thread_join(others[0]) == CONTENT;
+			answer &= (uintptr_t)thread_join(others[1]) == ERROR;
+			break;
 		}
 		REQUIRE_EQ(write(vmm->answered[1], &answer, 1), 1);
 	}
@@ -421,6 +430,27 @@ TEST_EACH(unreadable, struct form, unreadables)
 			CHECK_EQ(ask_touch(&vmm, page), CONTENT);
 	CHECK_EQ(ask_touch(&vmm, 30), refusal(row->kind));
 	CHECK_EQ(cli_server(keeper_of(&c), 0), server);
+	end_vmm(&vmm);
+	end(&c);
+}
+
+/* The fault is in line behind one that finds out, and refuses the page before its turn has come. */
+TEST(unreadable_in_line)
+{
+	struct vmm vmm;
+	struct cli c;
+	pid_t server;
+
+	cli_image(IMAGE, PAGES, 0, 0);
+	cli_break_page(IMAGE, 30);
+	c = listen_with("--no-background");
+	vmm = start_vmm(BYTES);
+	server = cli_server(keeper_of(&c), 0);
+	REQUIRE(server);
+	REQUIRE_OK(kill(server, SIGSTOP));
+	CHECK_EQ(ask(&vmm, 'e'), 2);
+	REQUIRE_OK(kill(server, SIGCONT));
+	CHECK_EQ(answer(&vmm), 1);
 	end_vmm(&vmm);
 	end(&c);
 }
