@@ -61,16 +61,12 @@ static void trace(bool on)
 	REQUIRE_OK(write_file(EVENT, "%d", on));
 }
 
-TEST(present_page_is_mapped_without_the_mmap_lock)
+/* How often reading a page here and there of a file that has them takes the lock. */
+static unsigned int reading_locks(int fd)
 {
-	int fd = xgmem(TOUCHES * STEP);
 	unsigned char *map = xmmap(NULL, TOUCHES * STEP, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	unsigned int faults, sum = 0;
 
-	if (access(EVENT, F_OK))
-		SKIP("this kernel does not trace its mmap lock");
-	for (size_t i = 0; i < TOUCHES; i++)
-		REQUIRE_OK(gmem_zero(fd, i * STEP, page_size(), 0));
 	REQUIRE_OK(write_file(TRACING "set_event_pid", "%d", getpid()));
 	empty(TRACING "trace");
 	trace(true);
@@ -84,11 +80,31 @@ TEST(present_page_is_mapped_without_the_mmap_lock)
 	trace(false);
 	CHECK(locked() > faults);
 	empty(TRACING "set_event_pid");
-	CHECK_EQ(sum, 0);
-	tap_diag("%d faults took the lock %u times", TOUCHES, faults);
+	CHECK_EQ(sum, TOUCHES);
+	REQUIRE_OK(munmap(map + STEP, (TOUCHES - 1) * STEP));
+	return faults;
+}
+
+TEST(present_page_is_mapped_without_the_mmap_lock)
+{
+	int gmem = xgmem(TOUCHES * STEP), memfd = REQUIRE_FD(memfd_create("theirs", MFD_CLOEXEC));
+	unsigned char *page = xmmap_anon(page_size());
+	unsigned int ours, theirs;
+
+	if (access(EVENT, F_OK))
+		SKIP("this kernel does not trace its mmap lock");
+	REQUIRE_OK(ftruncate(memfd, TOUCHES * STEP));
+	memset(page, 1, page_size());
+	for (size_t i = 0; i < TOUCHES; i++) {
+		REQUIRE_EQ(pwrite(gmem, page, page_size(), i * STEP), page_size());
+		REQUIRE_EQ(pwrite(memfd, page, page_size(), i * STEP), page_size());
+	}
+	theirs = reading_locks(memfd);
+	ours = reading_locks(gmem);
+	tap_diag("%d faults took the lock %u times, those of a memfd %u times", TOUCHES, ours, theirs);
 	/* The thread may fault for itself, too. */
 	if (feature())
-		CHECK(faults < TOUCHES / 2);
+		CHECK(ours < TOUCHES / 2 || ours <= theirs);
 	else
-		CHECK(faults >= TOUCHES);
+		CHECK(ours >= TOUCHES);
 }
