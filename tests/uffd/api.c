@@ -10,8 +10,8 @@
 static const struct parity_diff diffs[] = {
 	{ "features_offered", "WP", "no", "gmem has no write protection mode" },
 	{ "features_offered", "WP_*", "no", "gmem has no write protection mode" },
-	{ "features_offered", "EVENT_FORK", "no", "a module is not told of fork" },
-	{ "features_offered", "EVENT_REMAP", "no", "a module is not told where a mapping goes" },
+	{ "features_offered", "EVENT_FORK", "no", "a child has no context: there is none made for it" },
+	{ "features_offered", "EVENT_REMAP", "no", "a module is told where a mapping is now, not from where it came" },
 	{ "features_offered", "*_HUGETLBFS", "no", "no gmem file is one of hugetlbfs" },
 	{ "features_offered", "MOVE", "no", "moving is of anonymous memory" },
 	{ "features_offered", "RWP*", "no", "gmem has no read protection mode" },
