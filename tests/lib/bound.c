@@ -276,8 +276,9 @@ void bound_end(struct bound *b)
 	struct gmemfd_stats stats;
 
 	guest_destroy(&b->g);
+	/* KVM's thread for asynchronous page faults may be on its way yet. */
+	CHECK(wait_for(xgmem_stats(b->fd).waiters == 0, 10));
 	stats = xgmem_stats(b->fd);
-	CHECK_EQ(stats.waiters, 0);
 	CHECK_EQ(stats.faults_zero, 0);
 	/* KVM of some kernels looks once more whether a page that it was refused is poisoned. */
 	CHECK(stats.faults_sigbus <= stats.vcpu_exits);
