@@ -18,6 +18,9 @@
 #include "gmemctl.h"
 
 #define RELOAD "modprobe -r gmemfd && modprobe gmemfd"
+#define GROUP_CURE "chgrp kvm " GMEMFD_DEVICE " && chmod 0660 " GMEMFD_DEVICE " (for good: make install-system)"
+/* If there is no ACL, a security module forbids it. */
+#define ACL_CURE "setfacl -b " GMEMFD_DEVICE "; did that not help: journalctl -k -g 'avc|apparmor|denied'"
 #define SECURE_BOOT "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 struct doctor_options {
@@ -461,7 +464,7 @@ static void find_device(struct doctor *d)
 		/* The kernel makes the node, in devtmpfs; where that is mounted somebody has removed it. */
 		mounts = content(d, "/proc/mounts");
 		find(d, "device", d->loaded ? BAD : ABSENT, !d->loaded ? load_cure(d) :
-		     mounts && strstr(mounts, " /dev devtmpfs ") ? RELOAD : "mount -t devtmpfs devtmpfs /dev",
+		     mounts && strstr(mounts, " /dev devtmpfs ") ? RELOAD : "mount -t devtmpfs none /dev",
 		     "there is no " GMEMFD_DEVICE);
 		free(mounts);
 		goto out;
@@ -475,12 +478,10 @@ static void find_device(struct doctor *d)
 	dev = gmemfd_open(NULL);
 	if (dev == -EACCES || dev == -EPERM) {
 		if (!(st.st_mode & 0060))
-			find(d, "device", BAD, "chgrp kvm " GMEMFD_DEVICE " && chmod 0660 " GMEMFD_DEVICE ", as root "
-			     "(for good, from source: make install-system)",
+			find(d, "device", BAD, GROUP_CURE,
 			     GMEMFD_DEVICE " has mode %04o and belongs to user %d only", st.st_mode & 07777, st.st_uid);
 		else if (in_group(st.st_gid))
-			find(d, "device", BAD, "setfacl -b " GMEMFD_DEVICE ", as root; if it is no ACL, a security "
-			     "module forbids it: journalctl -k -g 'avc|apparmor|denied'",
+			find(d, "device", BAD, ACL_CURE,
 			     "no right to open " GMEMFD_DEVICE ", although you are in its group");
 		else
 			find(d, "device", BAD, cure(d, "usermod -aG %s USER, and log in anew", whose),

@@ -183,9 +183,8 @@ static int survey(struct dump *d, const struct gmemfd_stats *stats, bool incompl
 		how = "may not have been provided yet (there are watches that a dump cannot see)";
 	}
 	if (d->absent.bytes && !incomplete)
-		return fail(FAILED, "%s %s, the first at byte %llu: wait for the page server (see 'gmemctl stat'), or "
-			    "say --incomplete", size_text(d->absent.bytes), how,
-			    (unsigned long long)d->absent.first);
+		return fail(FAILED, "%s %s, the first at byte %llu: wait (see 'gmemctl stat'), or say --incomplete",
+			    size_text(d->absent.bytes), how, (unsigned long long)d->absent.first);
 	if (d->poisoned.bytes && !d->skip)
 		return fail(FAILED, "%s are poisoned, the first at byte %llu: provide them first, or say --skip",
 			    size_text(d->poisoned.bytes), (unsigned long long)d->poisoned.first);

@@ -161,8 +161,7 @@ int main(int argc, char **argv)
 		print_command_help();
 		return flush_stdout();
 	}
-	if (asked_for(argc, argv, "--version") && !command->hidden) {
+	if (asked_for(argc, argv, "--version") && !command->hidden)
 		return print_version();
-	}
 	return command->run(argc, argv);
 }

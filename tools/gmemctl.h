@@ -163,6 +163,7 @@ uint64_t fdinfo_number(const char *text, const char *key);
 struct waits {
 	uint64_t nr, ns;
 };
+
 struct waits waits_of(const struct gmemfd_stats *stats);
 /* The granule of a gmem file: from its fdinfo, for STATS does not tell. 0 when it cannot be told. */
 uint64_t gmem_granule(int fd);

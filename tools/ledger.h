@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What has been provided so far: a bit for each granule, another for those that are refused, and counters. It lies in memory that the page server shares
- * with the process that watches it, so that it outlives a server that is killed; or in a file, so that it outlives
- * both.
+ * What has been provided so far: a bit for each granule, another for those that are refused, and counters. It lies in
+ * memory that the page server shares with the process that watches it, so that it outlives a server that is killed; or
+ * in a file, so that it outlives both.
  *
  * A granule that has been provided once is zeros from then on: when it is wanted again, the guest has given it back.
  * So a bit is set after its granule has been provided, never before: at the worst a granule is provided once more.
- * That a granule is refused is noted before it is poisoned: a fault that was read before and is answered later would find
- * it provided, and zeros would take the place of the poison.
+ * That a granule is refused is noted before it is poisoned: a fault that was read before and is answered later would
+ * find it provided, and zeros would take the place of the poison.
  */
 #ifndef GMEMCTL_LEDGER_H
 #define GMEMCTL_LEDGER_H

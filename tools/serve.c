@@ -136,8 +136,8 @@ static void complain(struct server *s, uint64_t offset, uint64_t len, int err)
 static void tell_no_poison(struct server *s)
 {
 	if (!atomic_exchange(&s->no_poison, true))
-		fail(FAILED, "the userfaultfd of this kernel cannot refuse a page (that of Linux 6.6 can): who touches "
-		     "what cannot be had waits until it is killed");
+		fail(FAILED,
+		     "this kernel's userfaultfd cannot refuse a page: who touches what cannot be had waits on");
 }
 
 /* What is missing can only be poisoned once the image is no more what it was. */
@@ -311,8 +311,8 @@ static void ask_again(struct server *s, uint64_t offset, uint64_t *since)
 		nap(NOTICE_NAP_NS);
 		return;
 	}
-	fail(FAILED, "nothing can be provided at byte %llu of the image for 10 seconds: the image never has it, or "
-	     "somebody does not end giving memory back; it is tried on", (unsigned long long)offset);
+	fail(FAILED, "nothing can be provided at byte %llu for 10 seconds: does giving memory back never end?",
+	     (unsigned long long)offset);
 	nap(NO_MEMORY_NAP_NS);
 	*since = now_ns();
 }

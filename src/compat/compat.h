@@ -37,7 +37,7 @@
 #endif
 
 #ifndef COMPAT_HAVE_FOLL_INTERRUPTIBLE
-/* Nobody can ask get_user_pages() for it, so the flag is one that nobody gives: KVM least of all. */
+/* Nobody can ask get_user_pages() for it, so the flag is one that nobody gives, nor does KVM. */
 #define FOLL_INTERRUPTIBLE 0
 #endif
 

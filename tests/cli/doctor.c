@@ -268,7 +268,7 @@ TEST(loaded)
 	text("/sys/module/gmemfd/version", "0.0.9\n");
 	c = look(KERNEL);
 	check_finding(&c, "loaded", "bad", "is of version 0.0.9");
-	check_finding(&c, "device", "bad", "mount -t devtmpfs devtmpfs /dev");
+	check_finding(&c, "device", "bad", "mount -t devtmpfs none /dev");
 	text("/proc/mounts", "udev /dev devtmpfs rw,nosuid 0 0\n");
 	c = look(KERNEL);
 	check_finding(&c, "device", "bad", "modprobe -r gmemfd && modprobe gmemfd");

@@ -98,7 +98,7 @@ static bool are_json(const char *said)
 	for (byte = text; *byte; byte++)
 		*byte = *byte & 0x80 ? 'x' : *byte;
 	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
-	while (at += strspn(text + at, " \n"), at < len) {
+	while (at += strspn(text + at, "\n "), at < len) {
 		json_tokener_reset(tokener);
 		object = json_tokener_parse_ex(tokener, text + at, len - at);
 		if (!json_object_is_type(object, json_type_object))

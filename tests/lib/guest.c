@@ -502,8 +502,8 @@ void guest_tell(const struct guest_exit *e)
 	tap_diag("vCPU %d came back: errno %d, exit %d, port 0x%x, value 0x%lx, gpa 0x%lx", e->vcpu, e->err, e->exit,
 		 e->port, e->value, e->gpa);
 	if (guest_exception(e, &x))
-		tap_diag("exception %llu: error code %llx rip %llx cr2 %llx rflags %llx rsp %llx rax %llx rdx %llx", x.vector,
-			 x.error, x.rip, x.cr2, x.rflags, x.rsp, x.rax, x.rdx);
+		tap_diag("exception %llu: error code %llx rip %llx cr2 %llx rflags %llx rsp %llx rax %llx rdx %llx",
+			 x.vector, x.error, x.rip, x.cr2, x.rflags, x.rsp, x.rax, x.rdx);
 	/*
 	 * After a shutdown that the CPU reported KVM has reset the vCPU: rip is 0xfff0, cs 0xf000. One that KVM came to
 	 * by itself leaves them as they were.
@@ -511,8 +511,8 @@ void guest_tell(const struct guest_exit *e)
 	tap_diag("rip %llx rflags %llx rsp %llx rbp %llx", r.rip, r.rflags, r.rsp, r.rbp);
 	tap_diag("rax %llx rbx %llx rcx %llx rdx %llx rsi %llx rdi %llx", r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi);
 	REQUIRE_OK(ioctl(vcpu_fd(e->guest, e->vcpu), KVM_GET_SREGS, &s));
-	tap_diag("cs %x ss %x idt %llx+%x gdt %llx+%x", s.cs.selector, s.ss.selector, s.idt.base, s.idt.limit, s.gdt.base,
-		 s.gdt.limit);
+	tap_diag("cs %x ss %x idt %llx+%x gdt %llx+%x", s.cs.selector, s.ss.selector, s.idt.base, s.idt.limit,
+		 s.gdt.base, s.gdt.limit);
 	tap_diag("cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx", s.cr0, s.cr2, s.cr3, s.cr4, s.efer);
 	tell_stats(e->guest);
 	if (e->guest->tell)

@@ -205,8 +205,8 @@ TEST_EACH_LIMIT(vcpus_and_holes, struct stress_row, stresses, 60)
 	tap_diag("%lu exits, %lu served by the handler, %lu punched, %u+%u+%u rounds", s.exits, s.served, s.punched,
 		 workers[0].rounds, workers[1].rounds, workers[2].rounds);
 	/*
-	 * With interrupt controllers KVM brings a page that its thread had fetched into the guest by itself, and waits where
-	 * that has been punched once more.
+	 * With interrupt controllers KVM brings a page that its thread had fetched into the guest by itself, and waits
+	 * where that has been punched once more.
 	 */
 	if (!(row->options & BOUND_IRQCHIP))
 		CHECK_EQ(s.kvms, 0);

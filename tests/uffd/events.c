@@ -17,7 +17,7 @@ static const struct parity_diff diffs[] = {
 	{ "removed_through_another_mapping", "child", "remove +5 to +6", ANY_HOLE },
 	{ "events_not_asked_for", "punched", "remove elsewhere to elsewhere", ANY_HOLE },
 	{ "adjacent_events", "messages", "1", "what goes on where the last one ended is one with it" },
-	{ "events_while_unread", "copy into it, WP", "EAGAIN, field -EAGAIN", "older kernels leave the field as it is" },
+	{ "events_while_unread", "copy into it, WP", "EAGAIN, field -EAGAIN", "older kernels leave the field alone" },
 	{ "events_while_unread", "copy elsewhere", "0, field 1 pages", NOT_HELD },
 	{ "events_while_unread", "zero elsewhere", "0, field 1 pages", NOT_HELD },
 	{ "events_while_unread", "continue elsewhere", "0, field 1 pages", NOT_HELD },
