@@ -168,6 +168,14 @@ static vm_fault_t gmem_fault_wait(struct gmem *gmem, struct gmem_map *map,
 	if (READ_ONCE(gmem->nr_bindings))
 		gmem_kvm_locate(&touch, vmf->vma->vm_mm, vmf->flags);
 	access = gmem_watch_access(&touch, able && !nowait ? &waiter : NULL);
+	/*
+	 * Who opens a page that was punched meanwhile fills no holes, and it is
+	 * nobody's access that fails.
+	 */
+	if (map && !able && gmem_watch_resolver(map) &&
+	    access != GMEM_ACCESS_AGAIN && access != GMEM_ACCESS_MAPPED &&
+	    access != GMEM_ACCESS_POISON)
+		return VM_FAULT_SIGBUS;
 	switch (access) {
 	case GMEM_ACCESS_AGAIN:
 		return 0;
@@ -178,9 +186,6 @@ static vm_fault_t gmem_fault_wait(struct gmem *gmem, struct gmem_map *map,
 			return VM_FAULT_SIGBUS;
 		return VM_FAULT_NOPAGE;
 	case GMEM_ACCESS_HOLE:
-		/* Who opens pages fills no holes. */
-		if (map && gmem_watch_resolver(map))
-			return VM_FAULT_SIGBUS;
 		index = round_down(vmf->pgoff, gmem_granule_pages(gmem));
 		err = gmem_provide(gmem, index,
 				   index + gmem_granule_pages(gmem) - 1, &zeros,
