@@ -104,7 +104,7 @@ int main(void)
 	REQUIRE(wait_for(xgmem_stats(gmem).allocated == VMM_BYTES, SECONDS));
 	all = xgmem_stats(gmem);
 	printf("all of it was there after %.1f s: %.1f MiB read from the image, %.1f MiB of holes in it\n",
-	       now_seconds() - began, mib(all.filled), mib(all.zeroed));
+	       now_seconds() - began, mib(all.filled + all.copied), mib(all.zeroed));
 	printf("on demand: %llu pages, %.1f ms each; the others came along with them or in the background\n",
 	       (unsigned long long)all.events, all.faults_missing ? all.wait_ns / 1e6 / all.faults_missing : 0);
 	printf("%s, none of them wrong\n", said.line);
