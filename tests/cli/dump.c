@@ -84,7 +84,7 @@ TEST_EACH(partly_provided, struct partly, partlies)
 	if (row->orphan)
 		close(context);
 	c = cli("dump", name, IMAGE);
-	CHECK_CLI(c, 1, "48 KiB have not been provided yet, the first at byte 0: wait for the page server");
+	CHECK_CLI(c, 1, "48 KiB have not been provided yet, the first at byte 0: wait (see 'gmemctl stat')");
 	CHECK_ERRNO(access(IMAGE, F_OK), ENOENT);
 	c = cli("dump", "--skip", name, IMAGE);
 	CHECK_CLI(c, 1, "or say --incomplete");

@@ -106,7 +106,7 @@ TEST(no_room_for_state)
 	mkdir("/tmp/full", 0700);
 	REQUIRE_OK(mount("full", "/tmp/full", "tmpfs", 0, "size=16k"));
 	c = cli("run", "--image", IMAGE, "--state", "/tmp/full/state", "--", BUSYBOX, "true{fd}");
-	CHECK_CLI(c, 1, "no room for the state file /tmp/full/state, of 32.");
+	CHECK_CLI(c, 1, "no room for the state file /tmp/full/state, of 64.");
 	CHECK_ERRNO(access("/tmp/full/state", F_OK), ENOENT);
 	REQUIRE_OK(umount("/tmp/full"));
 	REQUIRE_OK(rmdir("/tmp/full"));
