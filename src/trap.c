@@ -138,12 +138,16 @@ bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
 	bucket = gmem_bucket(gmem, waiter->granule);
 	atomic_inc(&gmem->nr_waiters);
 	spin_lock(&bucket->lock);
+	/*
+	 * Hashed first: who reads the event, which takes another lock, may wake
+	 * for it at once, and must not find the bucket empty.
+	 */
+	hlist_add_head(&waiter->hash, &bucket->waiters);
 	if (watch->context && (gmem_trap_alone(watch->context) ||
 			       !gmem_leader(bucket, waiter))) {
 		gmem_queue_event(waiter, watch->context);
 		fresh = true;
 	}
-	hlist_add_head(&waiter->hash, &bucket->waiters);
 	spin_unlock(&bucket->lock);
 
 	/* Pairs with the barrier in gmem_trap_wake(): see the top. */

@@ -204,6 +204,29 @@ TEST(woken_for_nothing_is_reported_again)
 	CHECK_EQ(xgmem_stats(rig.fd).events, 6);
 }
 
+/* By a reader that has each event in the moment it is there, and wakes at once. */
+TEST(woken_as_soon_as_told)
+{
+	struct trap_rig rig = trap_rig(PAGES, MISSING, 0);
+	struct gmemfd_event event;
+	struct trap_task task;
+	int told = 0;
+
+	REQUIRE_OK(fcntl(rig.context, F_SETFL, O_NONBLOCK));
+	trap_read(&task, rig.map);
+	for (double end = now_seconds() + 2; now_seconds() < end; told++) {
+		double patience = now_seconds() + 10 * tap_slow();
+
+		while (read(rig.context, &event, sizeof(event)) != sizeof(event))
+			REQUIRE(now_seconds() < patience);
+		REQUIRE_OK(gmem_wake(rig.fd, 0, rig.granule));
+	}
+	CHECK(told > 10);
+	tap_diag("told %d times", told);
+	CHECK_OK(trap_copy(rig.fd, 0, rig.granule, 0));
+	CHECK_EQ(trap_result(&task), trap_byte(0));
+}
+
 static long resolve_copy(const struct trap_rig *rig, uint64_t flags)
 {
 	return trap_copy(rig->fd, 0, rig->granule, flags);
