@@ -157,9 +157,6 @@ trap:
 		access = GMEM_ACCESS_AGAIN;
 		goto leave;
 	}
-	/* Whoever has read the event finds it counted. */
-	gmem_count(gmem, minor ? GMEM_STAT_FAULTS_MINOR :
-				 GMEM_STAT_FAULTS_MISSING, 1);
 	if (fresh)
 		gmem_trap_announce(waiter);
 	trace_gmem_fault(waiter, touch->index);

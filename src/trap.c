@@ -9,8 +9,8 @@
  * for all of them in its context's lists; when it leaves early, another takes
  * its place there, so no event is ever lost with a thread.
  *
- * No wake-up is lost because of this order. A waiter counts itself in
- * gmem->nr_waiters, hashes itself, and only then looks once more whether the
+ * No wake-up is lost because of this order. A waiter hashes itself,
+ * counts itself in gmem->nr_waiters, and only then looks once more whether the
  * page still traps (the caller does, between gmem_trap_enter() and
  * gmem_trap_sleep()). Who provides a page changes its state first, and looks
  * for waiters then. Each side writes before it reads, with a full barrier in
@@ -77,13 +77,13 @@ static bool gmem_trap_alone(const struct gmem_context *context)
 	return context->features & UFFD_FEATURE_THREAD_ID;
 }
 
+/* The caller holds the lock of the context. */
 static void gmem_queue_event(struct gmem_waiter *waiter,
 			     struct gmem_context *context)
 {
+	lockdep_assert_held(&context->lock);
 	waiter->context = context;
-	spin_lock(&context->lock);
 	list_add_tail(&waiter->event, &context->pending);
-	spin_unlock(&context->lock);
 	gmem_count(waiter->gmem, GMEM_STAT_EVENTS, 1);
 }
 
@@ -116,9 +116,10 @@ static void gmem_unqueue_event(struct gmem_bucket *bucket,
 bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
 		     const struct gmem_touch *touch, u32 flags)
 {
+	struct gmem_context *context = watch->context;
 	struct gmem *gmem = watch->gmem;
 	struct gmem_bucket *bucket;
-	bool fresh = false;
+	bool fresh;
 
 	lockdep_assert_held(&gmem->inode.i_mapping->invalidate_lock);
 
@@ -135,18 +136,28 @@ bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
 	waiter->woken = false;
 	waiter->start = ktime_get_ns();
 
+	gmem_count(gmem, flags & GMEMFD_FAULT_MINOR ?
+			 GMEM_STAT_FAULTS_MINOR : GMEM_STAT_FAULTS_MISSING, 1);
 	bucket = gmem_bucket(gmem, waiter->granule);
-	atomic_inc(&gmem->nr_waiters);
 	spin_lock(&bucket->lock);
 	/*
 	 * Hashed first: who reads the event, which takes another lock, may wake
 	 * for it at once, and must not find the bucket empty.
 	 */
 	hlist_add_head(&waiter->hash, &bucket->waiters);
-	if (watch->context && (gmem_trap_alone(watch->context) ||
-			       !gmem_leader(bucket, waiter))) {
-		gmem_queue_event(waiter, watch->context);
-		fresh = true;
+	fresh = context && (gmem_trap_alone(context) ||
+			    !gmem_leader(bucket, waiter));
+	/*
+	 * Who has read the event finds the waiter counted, for the same reason,
+	 * and who finds it counted can read the event: both are one step.
+	 */
+	if (fresh) {
+		spin_lock(&context->lock);
+		gmem_queue_event(waiter, context);
+		atomic_inc(&gmem->nr_waiters);
+		spin_unlock(&context->lock);
+	} else {
+		atomic_inc(&gmem->nr_waiters);
 	}
 	spin_unlock(&bucket->lock);
 
@@ -159,9 +170,8 @@ bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
  * gmem_trap_announce - tell the readers that there is an event
  * @waiter: for which gmem_trap_enter() returned true
  *
- * Apart from gmem_trap_enter(), so that what the reader finds counted is so. Also
- * for a fault that the second look finds resolved, and before gmem_trap_leave(): the
- * event may be another's by then. The caller holds the file's invalidate_lock.
+ * Also for a fault that the second look finds resolved, and before gmem_trap_leave():
+ * the event may be another's by then. The caller holds the file's invalidate_lock.
  */
 void gmem_trap_announce(struct gmem_waiter *waiter)
 {
@@ -451,8 +461,11 @@ static void gmem_waiter_adopt(struct gmem_bucket *bucket,
 {
 	struct gmem_context *context = waiter->watch->context;
 
-	if (gmem_trap_alone(context) || !gmem_leader(bucket, waiter))
-		gmem_queue_event(waiter, context);
+	if (!gmem_trap_alone(context) && gmem_leader(bucket, waiter))
+		return;
+	spin_lock(&context->lock);
+	gmem_queue_event(waiter, context);
+	spin_unlock(&context->lock);
 }
 
 /**
