@@ -168,12 +168,6 @@ TEST_LIMIT(bindings, 60)
 
 /* --- A vCPU that comes back -------------------------------------------------------------------------- */
 
-GUEST_CODE(reads, ".code64",
-	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
 struct running {
 	struct bound b;
 	unsigned int nth;

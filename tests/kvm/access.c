@@ -11,19 +11,6 @@
 #define MAX_TRAPPED 8
 #define LEN (2 * PAGE)
 
-GUEST_CODE(reads, ".code64",
-	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
-GUEST_CODE(writes, ".code64",
-	   "	movl %eax, (%rdi)\n"
-	   "	movl 4(%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
 /* Says what was there, and adds to it. */
 GUEST_CODE(adds, ".code64",
 	   "	lock xaddl %eax, (%rdi)\n"

@@ -15,12 +15,6 @@
 #define HANDLER2 (LAZY_HANDLER + PAGE)
 #define WAKE_ALL 0xffffffffu		/* what KVM says first: whoever waits may go on */
 
-GUEST_CODE(reads, ".code64",
-	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
 /*
  * A page is not there: says so, clears the reason, and waits for interrupts as an idle guest would; the one that
  * says that the page is there comes back here, and the read is tried again.

@@ -28,12 +28,6 @@ GUEST_CODE(writes_many, ".code64",
 	   "	outl %eax, %dx\n"
 	   "	hlt");
 
-GUEST_CODE(reads, ".code64",
-	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
 struct log {
 	uint64_t bits[(BITS + 63) / 64];
 };

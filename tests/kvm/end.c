@@ -14,12 +14,6 @@
 #define A LAZY_DATA
 #define REFERENCES "/sys/module/gmemfd/refcnt"
 
-GUEST_CODE(reads, ".code64",
-	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
 static void nothing(int sig)
 {
 	(void)sig;

@@ -14,12 +14,6 @@
 #define STACK_PAGE (BOUND_STACK - PAGE)
 #define VECTOR 0x40
 
-GUEST_CODE(reads, ".code64",
-	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
 /* Reads MMIO, and then, if told, something else before. */
 GUEST_CODE(pushes_mmio, ".code64",
 	   "	movl (%rsi), %eax\n"

@@ -14,25 +14,6 @@
 #define GPA(at) (BOUND_GPA + (at))
 #define OFFSET(at) (BOUND_OFFSET + (at))
 
-GUEST_CODE(reads, ".code64",
-	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
-GUEST_CODE(writes, ".code64",
-	   "	movl %eax, (%rdi)\n"
-	   "	movl 4(%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
-GUEST_CODE(jumps, ".code64", "	jmp *%rdi");
-GUEST_CODE(landed, ".code64",
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
 /* rdi: the first of rcx pages, of which one word each is summed and written back. */
 GUEST_CODE(sums, ".code64",
 	   "	xorl %eax, %eax\n"

@@ -18,12 +18,6 @@
 #define GOOD 0x600d
 #define ROUNDS 40
 
-GUEST_CODE(reads, ".code64",
-	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
 /*
  * Reads all of rcx pages at rdi, over and over, until the word at rsi is not 0: no word is zero, and none is less than
  * the one before it in its page.

@@ -14,13 +14,6 @@
 #define SIZE (1ul << 20)
 #define PORT 0x10
 
-/* rdi: reads there, and says what it read. */
-GUEST_CODE(reads, ".code64",
-	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
 /* The words of two pages are summed by way of the stack. */
 GUEST_CODE(works, ".code64",
 	   "	movl (%rdi), %eax\n"

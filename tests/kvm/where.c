@@ -21,26 +21,6 @@
 #define GUEST GMEMFD_FAULT_GUEST
 #define MINOR GMEMFD_FAULT_MINOR
 
-GUEST_CODE(reads, ".code64",
-	   "	movl (%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
-GUEST_CODE(writes, ".code64",
-	   "	movl %eax, (%rdi)\n"
-	   "	movl 4(%rdi), %eax\n"
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
-/* What is there is the rest of the code. */
-GUEST_CODE(jumps, ".code64", "	jmp *%rdi");
-GUEST_CODE(landed, ".code64",
-	   "	movw $0x10, %dx\n"
-	   "	outl %eax, %dx\n"
-	   "	hlt");
-
 /* KVM reads MMIO for it, and puts what it was answered on the stack itself. */
 GUEST_CODE(pushes_mmio, ".code64",
 	   "	pushq (%rdi)\n"

@@ -4,6 +4,30 @@
  */
 #include "guest.h"
 
+#define SHARED_CODE(name, text)							\
+	__asm__(".globl " #name ", " #name "_end");				\
+	GUEST_CODE(name, ".code64", text)
+
+SHARED_CODE(reads,
+	    "	movl (%rdi), %eax\n"
+	    "	movw $0x10, %dx\n"
+	    "	outl %eax, %dx\n"
+	    "	hlt");
+
+SHARED_CODE(writes,
+	    "	movl %eax, (%rdi)\n"
+	    "	movl 4(%rdi), %eax\n"
+	    "	movw $0x10, %dx\n"
+	    "	outl %eax, %dx\n"
+	    "	hlt");
+
+SHARED_CODE(jumps, "	jmp *%rdi");
+
+SHARED_CODE(landed,
+	    "	movw $0x10, %dx\n"
+	    "	outl %eax, %dx\n"
+	    "	hlt");
+
 #define CR0_PE (1ul << 0)
 #define CR0_ET (1ul << 4)
 #define CR0_WP (1ul << 16)

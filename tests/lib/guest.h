@@ -181,4 +181,10 @@ long long guest_stat(struct guest *g, const char *name);
 		".popsection\n")
 #define GUEST_CODE_SIZE(name) ((size_t)(name##_end - (name)))
 
+/* What many guests do, in guest.c: 64 bit code that tells port 0x10 of eax, and halts. */
+extern const unsigned char reads[], reads_end[];	/* from rdi to eax */
+extern const unsigned char writes[], writes_end[];	/* eax to rdi; tells what is behind that */
+extern const unsigned char jumps[], jumps_end[];	/* to rdi; tells nothing by itself */
+extern const unsigned char landed[], landed_end[];	/* where a jump may go to; tells eax as it is */
+
 #endif
