@@ -83,7 +83,7 @@ enum gmem_access gmem_watch_access(struct gmem_touch *touch,
 	struct gmem_watch *watch;
 	enum gmem_access access;
 	enum gmem_state state;
-	bool minor, fresh;
+	bool minor;
 	u32 flags;
 
 	filemap_invalidate_lock_shared(mapping);
@@ -143,7 +143,7 @@ trap:
 	if (minor)
 		flags |= GMEMFD_FAULT_MINOR;
 
-	fresh = gmem_trap_enter(waiter, watch, touch, flags);
+	gmem_trap_enter(waiter, watch, touch, flags);
 	/*
 	 * The second look: see the top of trap.c. For a page that traps though it
 	 * is present, the page table tells.
@@ -157,19 +157,12 @@ trap:
 		access = GMEM_ACCESS_AGAIN;
 		goto leave;
 	}
-	if (fresh)
-		gmem_trap_announce(waiter);
 	trace_gmem_fault(waiter, touch->index);
+	if (gmem_trap_stand(waiter))
+		gmem_trap_announce(waiter);
 	goto out;
 
 leave:
-	/*
-	 * Another thread may have entered meanwhile, found that this one stands
-	 * for it, and sleep: it gets the event, which nobody else announces. The
-	 * page need not have woken it, where it came without a wake.
-	 */
-	if (fresh)
-		gmem_trap_announce(waiter);
 	gmem_trap_leave(waiter);
 	if (access == GMEM_ACCESS_AGAIN)
 		goto look;

@@ -42,6 +42,7 @@ static struct inode *gmem_alloc_inode(struct super_block *sb)
 	INIT_LIST_HEAD(&gmem->bindings);
 	gmem->nr_bindings = 0;
 	atomic_set(&gmem->nr_waiters, 0);
+	atomic_set(&gmem->nr_standing, 0);
 	gmem->nr_watches = 0;
 	gmem->nr_orphans = 0;
 	memset(gmem->stats, 0, sizeof(gmem->stats));
@@ -63,6 +64,7 @@ static void gmem_evict_inode(struct inode *inode)
 	truncate_inode_pages_final(inode->i_mapping);
 	clear_inode(inode);
 	WARN_ON_ONCE(atomic_read(&gmem->nr_waiters));
+	WARN_ON_ONCE(atomic_read(&gmem->nr_standing));
 	gmem_store_end(gmem);
 	mem_cgroup_put(gmem->memcg);
 }
@@ -302,7 +304,7 @@ void gmem_stats(struct gmem *gmem, struct gmemfd_stats *stats)
 
 	stats->bytes = i_size_read(&gmem->inode);
 	stats->allocated = (u64)gmem->inode.i_mapping->nrpages << PAGE_SHIFT;
-	stats->waiters = atomic_read(&gmem->nr_waiters);
+	stats->waiters = atomic_read(&gmem->nr_standing);
 	stats->watches = READ_ONCE(gmem->nr_watches);
 	stats->orphans = READ_ONCE(gmem->nr_orphans);
 	stats->bindings = READ_ONCE(gmem->nr_bindings);

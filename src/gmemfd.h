@@ -108,6 +108,7 @@ enum gmem_stat {
  * @bindings: list of struct gmem_binding by id, under gmem_kvm_mutex
  * @nr_bindings: entries of @bindings
  * @nr_waiters: threads hashed for this file
+ * @nr_standing: those of them whose second look is over: who waits, as users see it
  * @nr_watches: entries of @watches
  * @nr_orphans: those without a context
  * @stats: indexed by enum gmem_stat
@@ -125,6 +126,7 @@ struct gmem {
 	struct list_head bindings;
 	unsigned int nr_bindings;
 	atomic_t nr_waiters;
+	atomic_t nr_standing;
 	unsigned int nr_watches;
 	unsigned int nr_orphans;
 	atomic64_t stats[GMEM_STAT_NR];
@@ -312,6 +314,7 @@ struct gmem_where {
  * @cookie: of @watch
  * @tid: the thread, in its own PID namespace
  * @woken: set once it is unhashed by somebody else
+ * @stands: it is past its second look. Under the bucket's lock
  * @start: ktime when it began, in ns
  */
 struct gmem_waiter {
@@ -328,6 +331,7 @@ struct gmem_waiter {
 	u64 cookie;
 	pid_t tid;
 	bool woken;
+	bool stands;
 	u64 start;
 };
 
@@ -475,8 +479,9 @@ bool gmem_watch_pending(struct gmem *gmem, pgoff_t index,
 			struct gmemfd_event *event);
 
 /* trap.c: waiters and their events */
-bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
+void gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
 		     const struct gmem_touch *touch, u32 flags);
+bool gmem_trap_stand(struct gmem_waiter *waiter);
 void gmem_trap_announce(struct gmem_waiter *waiter);
 int gmem_trap_sleep(struct gmem_waiter *waiter, unsigned int state,
 		    bool (*give_up)(const void *arg), const void *arg);

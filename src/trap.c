@@ -12,9 +12,13 @@
  * No wake-up is lost because of this order. A waiter hashes itself,
  * counts itself in gmem->nr_waiters, and only then looks once more whether the
  * page still traps (the caller does, between gmem_trap_enter() and
- * gmem_trap_sleep()). Who provides a page changes its state first, and looks
+ * gmem_trap_stand()). Who provides a page changes its state first, and looks
  * for waiters then. Each side writes before it reads, with a full barrier in
  * between, so at least one of them sees the other.
+ *
+ * Only after its second look can a waiter be seen, in the statistics and by its
+ * event: from there on it sleeps until somebody wakes it, and nothing else
+ * becomes of it that would depend on who was faster.
  */
 #include <linux/hash.h>
 #include <linux/log2.h>
@@ -109,17 +113,14 @@ static void gmem_unqueue_event(struct gmem_bucket *bucket,
  * @flags: GMEMFD_FAULT_*
  *
  * The caller holds the file's invalidate_lock, so that @watch stays, and looks
- * at the page's state once more after this.
- *
- * Return: whether this is a new event, for gmem_trap_announce().
+ * at the page's state once more after this: gmem_trap_stand() follows where it
+ * still traps.
  */
-bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
+void gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
 		     const struct gmem_touch *touch, u32 flags)
 {
-	struct gmem_context *context = watch->context;
 	struct gmem *gmem = watch->gmem;
 	struct gmem_bucket *bucket;
-	bool fresh;
 
 	lockdep_assert_held(&gmem->inode.i_mapping->invalidate_lock);
 
@@ -134,58 +135,78 @@ bool gmem_trap_enter(struct gmem_waiter *waiter, struct gmem_watch *watch,
 	waiter->cookie = watch->cookie;
 	waiter->tid = task_pid_vnr(current);
 	waiter->woken = false;
+	waiter->stands = false;
 	waiter->start = ktime_get_ns();
 
-	gmem_count(gmem, flags & GMEMFD_FAULT_MINOR ?
-			 GMEM_STAT_FAULTS_MINOR : GMEM_STAT_FAULTS_MISSING, 1);
 	bucket = gmem_bucket(gmem, waiter->granule);
 	spin_lock(&bucket->lock);
-	/*
-	 * Hashed first: who reads the event, which takes another lock, may wake
-	 * for it at once, and must not find the bucket empty.
-	 */
 	hlist_add_head(&waiter->hash, &bucket->waiters);
-	fresh = context && (gmem_trap_alone(context) ||
-			    !gmem_leader(bucket, waiter));
-	/*
-	 * Who has read the event finds the waiter counted, for the same reason,
-	 * and who finds it counted can read the event: both are one step.
-	 */
-	if (fresh) {
-		spin_lock(&context->lock);
-		gmem_queue_event(waiter, context);
-		atomic_inc(&gmem->nr_waiters);
-		spin_unlock(&context->lock);
-	} else {
-		atomic_inc(&gmem->nr_waiters);
-	}
+	atomic_inc(&gmem->nr_waiters);
 	spin_unlock(&bucket->lock);
 
 	/* Pairs with the barrier in gmem_trap_wake(): see the top. */
 	smp_mb();
+}
+
+/**
+ * gmem_trap_stand - let a waiter be seen, whose page still traps
+ * @waiter: entered; gmem_trap_sleep() must follow
+ *
+ * The caller holds the file's invalidate_lock since gmem_trap_enter().
+ *
+ * Return: whether this is a new event, for gmem_trap_announce().
+ */
+bool gmem_trap_stand(struct gmem_waiter *waiter)
+{
+	struct gmem_context *context = waiter->watch->context;
+	struct gmem *gmem = waiter->gmem;
+	struct gmem_bucket *bucket = gmem_bucket(gmem, waiter->granule);
+	bool fresh;
+
+	lockdep_assert_held(&gmem->inode.i_mapping->invalidate_lock);
+
+	gmem_count(gmem, waiter->flags & GMEMFD_FAULT_MINOR ?
+			 GMEM_STAT_FAULTS_MINOR : GMEM_STAT_FAULTS_MISSING, 1);
+	spin_lock(&bucket->lock);
+	waiter->stands = true;
+	/* Not for one that was woken since. */
+	fresh = context && !hlist_unhashed(&waiter->hash) &&
+		(gmem_trap_alone(context) || !gmem_leader(bucket, waiter));
+	/*
+	 * Who has read the event finds the waiter counted, and who finds it
+	 * counted can read the event: both are one step.
+	 */
+	if (fresh) {
+		spin_lock(&context->lock);
+		gmem_queue_event(waiter, context);
+		atomic_inc(&gmem->nr_standing);
+		spin_unlock(&context->lock);
+	} else {
+		atomic_inc(&gmem->nr_standing);
+	}
+	spin_unlock(&bucket->lock);
 	return fresh;
 }
 
 /**
  * gmem_trap_announce - tell the readers that there is an event
- * @waiter: for which gmem_trap_enter() returned true
+ * @waiter: for which gmem_trap_stand() returned true
  *
- * Also for a fault that the second look finds resolved, and before gmem_trap_leave():
- * the event may be another's by then. The caller holds the file's invalidate_lock.
+ * Before gmem_trap_leave(): the event may be another's by then. The caller holds the
+ * file's invalidate_lock.
  */
 void gmem_trap_announce(struct gmem_waiter *waiter)
 {
 	struct gmem_context *context = waiter->watch->context;
 
 	lockdep_assert_held(&waiter->gmem->inode.i_mapping->invalidate_lock);
-	/* The barrier in gmem_trap_enter() came after the event. */
-	if (waitqueue_active(&context->wqh))
+	if (wq_has_sleeper(&context->wqh))
 		wake_up_poll(&context->wqh, EPOLLIN | EPOLLRDNORM);
 }
 
 /**
  * gmem_trap_sleep - wait until somebody wakes the current thread
- * @waiter: entered
+ * @waiter: gmem_trap_stand() was called for it
  * @state: TASK_INTERRUPTIBLE or TASK_KILLABLE
  * @give_up: asked after each second whether to wait no longer; NULL for as long as
  *           it takes
@@ -250,8 +271,12 @@ void gmem_trap_leave(struct gmem_waiter *waiter)
 		hlist_del_init(&waiter->hash);
 		if (waiter->context) {
 			hlist_for_each_entry(heir, &bucket->waiters, hash) {
-				/* One with an event of its own needs no other. */
-				if (heir->context ||
+				/*
+				 * One with an event of its own needs no other,
+				 * and one that does not stand yet has its own to
+				 * come.
+				 */
+				if (heir->context || !heir->stands ||
 				    !gmem_same_fault(heir, waiter))
 					continue;
 				heir->context = waiter->context;
@@ -266,6 +291,8 @@ void gmem_trap_leave(struct gmem_waiter *waiter)
 	}
 	spin_unlock(&bucket->lock);
 
+	if (waiter->stands)
+		atomic_dec(&gmem->nr_standing);
 	/* The last use of @gmem by a waiter that no mapping may pin any more. */
 	atomic_dec(&gmem->nr_waiters);
 }

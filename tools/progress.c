@@ -35,13 +35,14 @@ static struct waits waits_for(struct keeper *k)
 static void tell_json(struct keeper *k, const char *event, uint64_t rate)
 {
 	struct ledger *ledger = k->server.ledger;
+	uint64_t provided = ledger->provided;
 	struct waits waits = waits_for(k);
 	struct json_object *object = json_new();
 
 	json_string(object, "event", event);
 	json_number(object, "bytes", ledger->bytes);
-	json_number(object, "provided", ledger->provided);
-	json_number(object, "pages", ledger->provided / ledger->granule);
+	json_number(object, "provided", provided);
+	json_number(object, "pages", provided / ledger->granule);
 	json_number(object, "demanded", ledger->demanded);
 	json_number(object, "read", ledger->read);
 	json_number(object, "poisoned", ledger->poisoned);

@@ -54,7 +54,7 @@ TEST(server_killed_hold)
 	CHECK(has_image(&vmm, 0));
 	server = cli_server(vmm.run.pid, 0);
 	REQUIRE(server);
-	REQUIRE_OK(kill(server, SIGSTOP));
+	cli_stop(server);
 	touch(&waiting, &vmm, 40);
 	REQUIRE(gmem_waiters(vmm.fd, 1, 10));
 	REQUIRE_OK(kill(server, SIGKILL));
@@ -78,7 +78,7 @@ TEST(server_killed_poison)
 	vmm = cli_vmm(bytes(), "--image", IMAGE, "--no-background");
 	server = cli_server(vmm.run.pid, 0);
 	REQUIRE(server);
-	REQUIRE_OK(kill(server, SIGSTOP));
+	cli_stop(server);
 	touch(&waiting, &vmm, 40);
 	REQUIRE(gmem_waiters(vmm.fd, 1, 10));
 	REQUIRE_OK(kill(server, SIGKILL));

@@ -12,6 +12,8 @@
 #define PAGES 1024
 #define IMAGE "/tmp/image"
 #define STATE "/tmp/state"
+/* Made when the command is to go on. */
+#define GO "/tmp/go"
 #define HOLE_FROM 256
 #define HOLE_TO 700
 
@@ -82,14 +84,19 @@ TEST_EACH(content, struct way, ways)
 		args[n++] = row->options[i];
 	args[n++] = "--";
 	args[n++] = BUSYBOX;
-	args[n++] = "cmp";
-	args[n++] = "{path}";
-	args[n++] = IMAGE;
+	args[n++] = "sh";
+	args[n++] = "-c";
+	args[n++] = "busybox cmp {path} " IMAGE " && until busybox test -e " GO "; do busybox sleep 0.05; done";
+	unlink(GO);
 	if (row->pipe)
 		in = image_pipe(PAGES * page_size());
 	else if (strstr(row->label, "stdin"))
 		in = REQUIRE_FD(open(IMAGE, O_RDONLY));
 	c = cli_start(in, args);
+	/* What comes by itself is there before it is counted. */
+	if (!strstr(row->label, "on_demand") && strcmp(row->label, "many_threads"))
+		CHECK(cli_says(&c, "{\"event\":\"complete\""));
+	REQUIRE_OK(close(REQUIRE_FD(open(GO, O_WRONLY | O_CREAT, 0600))));
 	cli_end(&c, 20);
 	CHECK_EQ(c.code, 0);
 	CHECK(!*c.out);
@@ -168,9 +175,9 @@ TEST_EACH(rate, struct way, slow_ways)
 	/* So that who writes to it hears of its end. */
 	close(in);
 	sleep_seconds(1.5);
+	CHECK(wait_for(xgmem_stats(vmm.fd).allocated, 10));
 	provided = xgmem_stats(vmm.fd).allocated;
 	took = now_seconds() - began;
-	CHECK(provided > 0);
 	CHECK(provided <= (took + 2) * (2 << 20));
 	cli_vmm_end(&vmm);
 	while (wait(NULL) > 0)
@@ -329,17 +336,27 @@ static const struct terminal {
 	{ "unknown", 0, 79, true },
 };
 
+/* What there is to read: how much has been read with it. */
+static size_t read_more(int fd, char *text, size_t len, size_t size)
+{
+	ssize_t got;
+
+	while (len < size - 1 && (got = read(fd, text + len, size - 1 - len)) > 0)
+		len += got;
+	return len;
+}
+
 /* On a terminal there is a bar, in one line of it, which goes away. */
 TEST_EACH(terminal, struct terminal, terminals)
 {
 	static char said[65536];
 	struct winsize size = { .ws_col = row->columns, .ws_row = 24 };
 	size_t len = 0;
-	ssize_t got;
 	int master;
 	pid_t pid;
 
 	cli_image(IMAGE, PAGES, 0, 0);
+	unlink(GO);
 	mkdir("/dev/pts", 0755);
 	REQUIRE_OK(mount("devpts", "/dev/pts", "devpts", 0, "ptmxmode=0666"));
 	master = REQUIRE_FD(open("/dev/pts/ptmx", O_RDWR | O_NOCTTY));
@@ -352,14 +369,16 @@ TEST_EACH(terminal, struct terminal, terminals)
 		REQUIRE_OK(dup2(slave, 2));
 		setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
 		setenv("PATH", "/bin", 1);
-		execl(GMEMCTL, GMEMCTL, "run", "--rate", "4M", "--image", IMAGE, "--", BUSYBOX, "sh", "-c",
-		      "busybox sleep 1; busybox cmp {path} " IMAGE, NULL);
+		execl(GMEMCTL, GMEMCTL, "run", "--no-background", "--image", IMAGE, "--", BUSYBOX, "sh", "-c",
+		      "until busybox test -e " GO "; do busybox sleep 0.05; done; busybox cmp {path} " IMAGE, NULL);
 		_exit(1);
 	}
-	CHECK_EQ(child_wait(pid, 20), 0);
 	REQUIRE_OK(fcntl(master, F_SETFL, O_NONBLOCK));
-	while (len < sizeof(said) - 1 && (got = read(master, said + len, sizeof(said) - 1 - len)) > 0)
-		len += got;
+	/* It goes on when something was drawn, and all of that. */
+	CHECK(wait_for((len = read_more(master, said, len, sizeof(said)), strstr(said, "\033[K")), 10));
+	REQUIRE_OK(close(REQUIRE_FD(open(GO, O_WRONLY | O_CREAT, 0600))));
+	CHECK_EQ(child_wait(pid, 20), 0);
+	len = read_more(master, said, len, sizeof(said));
 	CHECK_EQ(strstr(said, "\r[#") || strstr(said, "\r[."), row->bar);
 	CHECK(strstr(said, " of 4 MiB, "));
 	CHECK(!row->bar || strstr(said, " pages, "));
@@ -379,13 +398,18 @@ TEST(progress)
 	long long provided;
 	char *line;
 
-	/* One page and its neighbours before the ten seconds are over, all of them after; later on a busy machine. */
-	const char *command = "busybox sleep 3; busybox dd if={path} of=/dev/null bs=4096 count=1 2>/dev/null; "
-			      "busybox sleep 9; busybox cmp {path} " IMAGE;
+	/* A page and its neighbours now and then, until there was a line; then all of them. */
+	const char *command = "n=0; until busybox test -e " GO "; do "
+			      "busybox dd if={path} of=/dev/null bs=65536 count=1 skip=$((n % 60)) 2>/dev/null; "
+			      "n=$((n + 1)); busybox sleep 1; done; busybox cmp {path} " IMAGE;
 
+	unlink(GO);
 	cli_image(IMAGE, PAGES, 0, 0);
 	c = cli_run(-1, "run", "--no-background", "--image", IMAGE, "--", BUSYBOX, "sh", "-c", command);
 	json = cli_run(-1, "run", "--no-background", "--json", "--image", IMAGE, "--", BUSYBOX, "sh", "-c", command);
+	CHECK(wait_for(strstr(cli_err(&c), "iB of 4 MiB, "), 20));
+	CHECK(wait_for(strstr(cli_err(&json), "\"progress\""), 20));
+	REQUIRE_OK(close(REQUIRE_FD(open(GO, O_WRONLY | O_CREAT, 0600))));
 	cli_end(&c, 60);
 	cli_end(&json, 60);
 	CHECK_EQ(c.code, 0);
@@ -417,12 +441,14 @@ TEST(server_ends_when_all_is_there)
 	pid_t command;
 	int fd;
 
+	unlink("/tmp/fd");
 	cli_image(IMAGE, PAGES, HOLE_FROM, HOLE_TO);
 	c = cli_run(-1, "run", "--image", IMAGE, "--", BUSYBOX, "sh", "-c",
 		    "echo {fd} >/tmp/fd; exec busybox sleep 100");
 	REQUIRE(cli_says(&c, "all of the memory of the command has been provided"));
 	command = cli_child(c.pid, "busybox", 0);
 	REQUIRE(command);
+	REQUIRE(cli_whole_line("/tmp/fd"));
 	snprintf(path, sizeof(path), "/proc/%d/fd/%lld", command, read_number("/tmp/fd"));
 	fd = REQUIRE_FD(open(path, O_RDWR));
 	stats = xgmem_stats(fd);

@@ -113,7 +113,8 @@ static const char *const formats[KINDS] = {
  * The VMM's side: memory, context, handing over; then it does what it is asked: 'r' reads all of its memory and
  * answers 1 if it is the image, 'p' gives page 5 back and answers 1 if it reads as zeros, 'w' waits in a thread for
  * page 40 and answers 2 at once and then 1, 'n' has two threads wait and a third give back what lies between them and
- * answers as 'w', 't' touches the page that follows and answers what it met, with 'q' it ends.
+ * answers as 'w', 't' touches the page that follows for so many seconds and answers
+ * what it met, with 'q' it ends.
  */
 static void *read_page(void *arg)
 {
@@ -154,12 +155,12 @@ static void *touch_page(void *arg)
 	return (void *)(uintptr_t)(TOUCH_READ(arg) == SIGBUS ? ERROR : CONTENT);
 }
 
-static enum met touch(unsigned char *map, size_t page)
+static enum met touch(unsigned char *map, size_t page, double patience)
 {
 	unsigned char *at = map + page * page_size();
 	pthread_t thread = thread_start(touch_page, at);
 
-	if (!thread_join_for(thread, 1))
+	if (!thread_join_for(thread, patience))
 		return NOTHING_YET;
 	if (TOUCH_READ(at) == SIGBUS)
 		return ERROR;
@@ -174,7 +175,7 @@ static void be_vmm(struct vmm *vmm, enum kind kind)
 	pthread_t thread, others[2];
 	struct give_back give;
 	int give_back = kind == KERNEL ? MADV_DONTNEED : MADV_REMOVE;
-	char json[512], what;
+	char json[512], what, patience;
 
 	if (kind == KERNEL) {
 		uffd = xuffd(UFFD_FEATURE_EVENT_REMOVE);
@@ -193,7 +194,8 @@ static void be_vmm(struct vmm *vmm, enum kind kind)
 		switch (what) {
 		case 't':
 			REQUIRE_EQ(read(vmm->asked[0], &which, 1), 1);
-			answer = touch(map, which);
+			REQUIRE_EQ(read(vmm->asked[0], &patience, 1), 1);
+			answer = touch(map, which, patience);
 			break;
 		case 'r':
 			for (size_t at = 0; at < bytes(); at += page_size())
@@ -275,12 +277,13 @@ static int ask(struct vmm *vmm, char what)
 	return answer(vmm);
 }
 
-static enum met ask_touch(struct vmm *vmm, unsigned char page)
+/* What is waited for comes; what is not to come is believed not to after a second. */
+static void check_touch(struct vmm *vmm, unsigned char page, enum met want)
 {
-	const unsigned char request[] = { 't', page };
+	const unsigned char request[] = { 't', page, want == NOTHING_YET ? 1 : 10 };
 
 	REQUIRE_EQ(write(vmm->asked[1], request, sizeof(request)), sizeof(request));
-	return answer(vmm);
+	CHECK_EQ(answer(vmm), want);
 }
 
 static void end_vmm(struct vmm *vmm)
@@ -359,8 +362,7 @@ TEST_EACH(removal_while_all_answer, struct form, both_kinds)
 
 	server = cli_server(keeper_of(&c), 0);
 	REQUIRE(server);
-	REQUIRE_OK(kill(server, SIGSTOP));
-	REQUIRE(wait_for(task_state(server) == 'T', 5));
+	cli_stop(server);
 	CHECK_EQ(ask(&vmm, 'n'), 2);
 	REQUIRE_OK(kill(server, SIGCONT));
 	CHECK_EQ(answer(&vmm), 1);
@@ -389,14 +391,16 @@ TEST_EACH(image_cut, struct form, both_kinds)
 	struct vmm vmm = start_vmm(row->kind);
 	pid_t server;
 
-	CHECK_EQ(ask_touch(&vmm, 0), CONTENT);
+	check_touch(&vmm, 0, CONTENT);
 	server = cli_server(keeper_of(&c), 0);
 	REQUIRE(server);
+	/* Who has waited for one page is let go before its neighbours are there, and it is to be there in time. */
+	check_touch(&vmm, 1, CONTENT);
 	REQUIRE_OK(truncate(IMAGE, bytes() / 2));
-	CHECK_EQ(ask_touch(&vmm, 50), refusal(row->kind));
-	CHECK_EQ(ask_touch(&vmm, 20), refusal(row->kind));
-	CHECK_EQ(ask_touch(&vmm, 1), CONTENT);
-	CHECK_EQ(ask_touch(&vmm, 50), refusal(row->kind));
+	check_touch(&vmm, 50, refusal(row->kind));
+	check_touch(&vmm, 20, refusal(row->kind));
+	check_touch(&vmm, 1, CONTENT);
+	check_touch(&vmm, 50, refusal(row->kind));
 	CHECK(cli_says(&c, "was changed while it is served"));
 	CHECK_EQ(cli_server(keeper_of(&c), 0), server);
 	end_vmm(&vmm);
@@ -421,14 +425,14 @@ TEST_EACH(unreadable, struct form, unreadables)
 	cli_break_page(IMAGE, 30);
 	c = listen_with(row->option);
 	vmm = start_vmm(row->kind);
-	CHECK_EQ(ask_touch(&vmm, 30), refusal(row->kind));
+	check_touch(&vmm, 30, refusal(row->kind));
 	server = cli_server(keeper_of(&c), 0);
 	REQUIRE(server);
 	CHECK(cli_says(&c, "cannot be read from byte 122880 to 126976: "));
 	for (unsigned char page = 0; page < PAGES; page++)
 		if (page != 30)
-			CHECK_EQ(ask_touch(&vmm, page), CONTENT);
-	CHECK_EQ(ask_touch(&vmm, 30), refusal(row->kind));
+			check_touch(&vmm, page, CONTENT);
+	check_touch(&vmm, 30, refusal(row->kind));
 	CHECK_EQ(cli_server(keeper_of(&c), 0), server);
 	end_vmm(&vmm);
 	end(&c);
@@ -447,7 +451,7 @@ TEST(unreadable_in_line)
 	vmm = start_vmm(BYTES);
 	server = cli_server(keeper_of(&c), 0);
 	REQUIRE(server);
-	REQUIRE_OK(kill(server, SIGSTOP));
+	cli_stop(server);
 	CHECK_EQ(ask(&vmm, 'e'), 2);
 	REQUIRE_OK(kill(server, SIGCONT));
 	CHECK_EQ(answer(&vmm), 1);
@@ -483,9 +487,8 @@ TEST(server_killed)
 	REQUIRE(keeper);
 	server = cli_server(keeper, 0);
 	REQUIRE(server);
-	REQUIRE_OK(kill(server, SIGSTOP));
-	/* It is stopped for sure, and what is faulted now it has perhaps read, but does not answer. */
-	REQUIRE(wait_for(task_state(server) == 'T', 5));
+	/* What is faulted now it does not answer. */
+	cli_stop(server);
 	CHECK_EQ(ask(&vmm, 'w'), 2);
 	REQUIRE_OK(kill(server, SIGKILL));
 	CHECK_EQ(answer(&vmm), 1);
@@ -627,7 +630,8 @@ TEST(silent_clients)
 	REQUIRE(wait_for(children_of(c.pid) == 32, 10));
 	vmm = start_vmm(KERNEL);
 	sleep_seconds(0.5);
-	CHECK_EQ(children_of(c.pid), 32);
+	/* Fewer, where the first of them have been waited for long enough by now. */
+	CHECK(children_of(c.pid) <= 32);
 	/* The first has to hear that it was waited for long enough; the others go. */
 	for (size_t i = 1; i < ARRAY_SIZE(socks); i++)
 		close(socks[i]);

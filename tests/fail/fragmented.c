@@ -54,8 +54,8 @@ TEST_EACH(all_the_same, struct order_row, orders)
 	CHECK(all_bytes_are(map + 7 * G, G, 0));
 	CHECK_REFUSED(gmem_copy(fd, 2 * G, G, src, 0), EEXIST);
 	/* The waiter found the page closed. */
+	CHECK(wait_for(xgmem_stats(fd).faults_minor == 1, 10));
 	CHECK(gmem_waiters(fd, 1, 10));
-	CHECK_EQ(xgmem_stats(fd).faults_minor, 1);
 	CHECK_DONE(gmem_continue(fd, 4 * G, G, 0), G);
 	CHECK_EQ(gmem_toucher_join(&waiter), src[G - 1]);
 	CHECK(pattern_is(map + 4 * G, G, 1));

@@ -343,12 +343,15 @@ TEST_EACH(never_a_part, struct law_row, laws)
 	thread_join(holes);
 	for (size_t i = 0; i < nr; i++)
 		thread_join(providers[i]);
+	/* Nobody waits, but who reads a hole where nothing is watched makes it a page of zeros. */
+	for (size_t i = 0; i < 6 && !row->modes; i++)
+		thread_join(readers[i]);
 	/* Whoever still waits is let go, and closed pages with junk are not opened for it. */
 	punch(0, PAGES);
 	CHECK_EQ(xgmem_stats(fd).allocated, 0);
 	if (row->modes)
 		REQUIRE_OK(gmem_unwatch(fd, 0, BYTES));
-	for (size_t i = 0; i < 6; i++)
+	for (size_t i = 0; i < 6 && row->modes; i++)
 		thread_join(readers[i]);
 	CHECK(!broken);
 	tap_diag("read: m %lu p %lu v %lu w %lu g %lu c %lu; provided: %lu %lu %lu %lu %lu %lu %lu; %u busy",

@@ -225,5 +225,6 @@ TEST_ARRANGED_EACH(killed_while, struct killed_row, killeds)
 	next_vm(&m);
 	REQUIRE_OK(close(m.context));
 	REQUIRE_OK(close(m.fd));
-	CHECK(wait_for(read_number(REFERENCES) == references, 10));
+	/* Fewer, where what the case before had was let go of late. */
+	CHECK(wait_for(read_number(REFERENCES) <= references, 10));
 }

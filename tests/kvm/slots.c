@@ -169,6 +169,8 @@ TEST_ARRANGED_EACH(slot, struct change_row, changes)
 	slot = guest_add_memory(&vm.g, LAZY_HOLE, vm.m.map + A, PAGES * PAGE);
 	lazy_regs(&vm, 0, LAZY_HOLE, STOP, PAGES, LAZY_HOLE + LAZY_SIZE);
 	thread = thread_start(run_to_end, &vm.g);
+	/* It is at it, before the slot moves on without it. */
+	REQUIRE(wait_for(*(volatile unsigned int *)&vm.m.met[A / PAGE], 10));
 	for (int i = 0; i < 12; i++) {
 		sleep_seconds(0.003);
 		if (row->punch)

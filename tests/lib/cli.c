@@ -203,6 +203,30 @@ pid_t cli_server(pid_t keeper, pid_t not)
 	return cli_child(keeper, "gmemctl-server", not);
 }
 
+static bool all_stopped(pid_t pid)
+{
+	struct dirent *entry;
+	char path[64], state;
+	bool all = true;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	REQUIRE(dir);
+	while (all && (entry = readdir(dir))) {
+		state = atoi(entry->d_name) > 0 ? task_state(atoi(entry->d_name)) : 0;
+		all = !state || state == 'T';
+	}
+	closedir(dir);
+	return all;
+}
+
+void cli_stop(pid_t pid)
+{
+	REQUIRE_OK(kill(pid, SIGSTOP));
+	REQUIRE(wait_for(all_stopped(pid), 10));
+}
+
 void cli_image(const char *path, size_t pages, size_t hole_from, size_t hole_to)
 {
 	int fd = REQUIRE_FD(open(path, O_RDWR | O_CREAT | O_TRUNC, 0600));
@@ -256,6 +280,11 @@ static bool whole_line(const char *path)
 	return whole;
 }
 
+bool cli_whole_line(const char *path)
+{
+	return wait_for(whole_line(path), 10);
+}
+
 struct cli_vmm cli_vmm_start(int in, size_t bytes, const char *const *options)
 {
 	static const char *const command[] = { "--", BUSYBOX, "sh", "-c",
@@ -275,7 +304,7 @@ struct cli_vmm cli_vmm_start(int in, size_t bytes, const char *const *options)
 	if (!vmm.command)
 		tap_diag("it said: %s", cli_err(&vmm.run));
 	REQUIRE(vmm.command);
-	REQUIRE(wait_for(whole_line(FD_FILE), 10));
+	REQUIRE(cli_whole_line(FD_FILE));
 	snprintf(vmm.number, sizeof(vmm.number), "%lld", read_number(FD_FILE));
 	snprintf(path, sizeof(path), "/proc/%d/fd/%s", vmm.command, vmm.number);
 	vmm.fd = REQUIRE_FD(open(path, O_RDWR));

@@ -59,6 +59,9 @@ pid_t cli_child(pid_t parent, const char *name, pid_t not);
 /* The same without waiting. */
 pid_t cli_child_now(pid_t parent, const char *name, pid_t not);
 
+/* Stops all threads of a process, and waits until none of them runs any more; ends the case if that does not come. */
+void cli_stop(pid_t pid);
+
 /* An image of so many pages in /tmp: pattern_fill(offset), but for the pages of @hole, which is one ("from", "to"). */
 void cli_image(const char *path, size_t pages, size_t hole_from, size_t hole_to);
 /* Breaks the memory of a page of the image, so that reading it is EIO; skips the case where that cannot be had. */
@@ -75,6 +78,9 @@ struct cli_vmm {
 	unsigned char *map;
 	size_t bytes;
 };
+
+/* Whether the file comes to be there and to hold a whole line, within 10 seconds (times TEST_SLOW). */
+bool cli_whole_line(const char *path);
 
 /* Options of run, up to NULL; --image is among them. */
 struct cli_vmm cli_vmm_start(int in, size_t bytes, const char *const *options);

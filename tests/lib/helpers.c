@@ -208,6 +208,24 @@ char task_state(pid_t tid)
 	return state;
 }
 
+static bool asleep(pid_t tid)
+{
+	char path[64], *text;
+	bool running;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", tid);
+	text = read_file(path);
+	/* The kernel shows the system call, or that there is none, only of who is off its CPU and in no queue for it. */
+	running = text && !strncmp(text, "running", 7);
+	free(text);
+	return !running;
+}
+
+bool task_asleep(pid_t tid)
+{
+	return wait_for(asleep(tid), 10);
+}
+
 static bool sleeps_in(pid_t tid, long number)
 {
 	char path[64], *text, *end;

@@ -221,6 +221,12 @@ bool thread_join_for(pthread_t thread, double seconds);
 /* State letter of a task of any process: R, S, D, Z ...; 0 if there is none. For "it sleeps now". */
 char task_state(pid_t tid);
 
+/*
+ * Whether this task comes to sleep, or to its end, within 10 seconds (times TEST_SLOW). It is off its CPU then, while
+ * the state letter may be that of one which is about to look once more whether to sleep at all.
+ */
+bool task_asleep(pid_t tid);
+
 /* Whether this task comes to sleep in the system call of this number within 10 seconds (times TEST_SLOW). */
 bool task_sleeps_in(pid_t tid, long number);
 

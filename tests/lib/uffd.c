@@ -514,7 +514,7 @@ static void start(struct poke *poke, uint64_t at)
 	poke->thread = thread_start(poking, poke);
 	REQUIRE(wait_for(__atomic_load_n(&poke->tid, __ATOMIC_ACQUIRE), S_SECONDS));
 	/* Until it waits or is gone: a message can be read before its thread has gone to sleep, and answered too. */
-	REQUIRE(wait_for(task_state(poke->tid) != 'R', S_SECONDS));
+	REQUIRE(task_asleep(poke->tid));
 }
 
 void s_poke(struct poke *poke, uint64_t at)

@@ -18,7 +18,7 @@ TEST(watch_by_default)
 	/* Outside of it nothing traps. */
 	CHECK_EQ(TOUCH_READ(rig.map + 2 * rig.page), 0);
 	lib_reader_start(&reader, rig.map + rig.page);
-	CHECK_EQ(poll(&p, 1, 10000), 1);
+	CHECK_EQ(poll(&p, 1, 10000 * tap_slow()), 1);
 	event = lib_event(rig.context);
 	CHECK_EQ(event.type, GMEMFD_EVENT_FAULT);
 	CHECK_EQ(event.flags, 0);

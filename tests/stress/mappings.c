@@ -221,7 +221,7 @@ TEST_LIMIT(mappings_change_under_handlers, 40)
 		workers[i].src = s->src;
 		threads[i] = thread_start(i < HANDLERS ? handle : touch, &workers[i]);
 	}
-	for (end = now_seconds() + SECONDS; now_seconds() < end; changes++)
+	for (end = now_seconds() + SECONDS; now_seconds() < end || !churn->done; changes++)
 		change(&changer, elsewhere);
 	churn->over = true;
 	for (int i = 0; i < HANDLERS; i++)

@@ -149,6 +149,14 @@ static void *work(void *arg)
 	return NULL;
 }
 
+static bool everybody_worked(struct stress *s, struct worker *workers)
+{
+	for (int i = 0; i < VCPUS; i++)
+		if (!__atomic_load_n(&workers[i].rounds, __ATOMIC_RELAXED))
+			return false;
+	return s->exits > VCPUS && s->punched;
+}
+
 static const struct stress_row {
 	const char *label;
 	unsigned int options;
@@ -182,6 +190,8 @@ TEST_EACH_LIMIT(vcpus_and_holes, struct stress_row, stresses, 60)
 	threads[VCPUS] = thread_start(punch, &s);
 	threads[VCPUS + 1] = thread_start(serve, &s);
 	sleep_seconds(SECONDS);
+	/* On a busy machine it takes longer until everybody has come to do something. */
+	CHECK(wait_for(everybody_worked(&s, workers), 20));
 	s.stop = true;
 	for (int i = 0; i < VCPUS; i++)
 		REQUIRE(thread_join_for(threads[i], 20));

@@ -56,7 +56,7 @@ TEST(others_go_on)
 	int context = xgmem_context(), between = 0;
 
 	/* Again where this thread had no CPU in the moment. One may have begun before the end did. */
-	for (int i = 0; i < 5 && between < 3; i++) {
+	for (int i = 0; i < 10 && between < 3; i++) {
 		struct many m = many(WATCHES);
 		struct trap_task task;
 

@@ -16,19 +16,29 @@ struct opener {
 	unsigned long done, mapped, busy, others;
 };
 
-/* One page of each large page, at the same time as the other thread another. */
+/*
+ * One page of each large page, at the same time as the other thread another. The module waits for the other for a
+ * moment, which is over when that has lost its CPU.
+ */
 static void *open_pages(void *arg)
 {
 	struct opener *o = arg;
 
 	for (size_t i = 0; i < LARGE; i++) {
+		double end;
+		int ret;
+
 		pthread_barrier_wait(o->barrier);
-		if (!uffd_continue(o->uffd, o->map + i * HPAGE_SIZE + o->page * page_size(), page_size(), 0))
+		end = now_seconds() + 5 * tap_slow();
+		ret = uffd_continue(o->uffd, o->map + i * HPAGE_SIZE + o->page * page_size(), page_size(), 0);
+		if (ret && errno == EBUSY)
+			o->busy++;
+		while (ret && errno == EBUSY && now_seconds() < end)
+			ret = uffd_continue(o->uffd, o->map + i * HPAGE_SIZE + o->page * page_size(), page_size(), 0);
+		if (!ret)
 			o->done++;
 		else if (errno == EEXIST)
 			o->mapped++;
-		else if (errno == EBUSY)
-			o->busy++;
 		else
 			o->others++;
 	}
@@ -56,7 +66,7 @@ TEST(two_open_pages_of_a_large_page)
 	for (size_t i = 0; i < THREADS; i++) {
 		thread_join(threads[i]);
 		CHECK_EQ(o[i].done + o[i].mapped, LARGE);
-		CHECK_EQ(o[i].busy, 0);
+		CHECK(o[i].busy < LARGE / 2);
 		CHECK_EQ(o[i].others, 0);
 	}
 }
