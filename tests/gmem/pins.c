@@ -177,10 +177,13 @@ TEST(fault_that_has_to_split_what_is_pinned)
 	REQUIRE(wait_for(task_state(pid) == 'D', 10));
 	for (size_t i = 0; i < HPAGE_SIZE; i += ps)
 		CHECK_EQ(map[i], src[i]);
-	before = minor_faults();
-	for (int i = 0; i < 30; i++) {
+	/* Once before it counts: what the loop itself needs of the program may not be mapped yet. */
+	before = 0;
+	for (int i = -1; i < 30; i++) {
 		CHECK_EQ(map[5 * ps], src[5 * ps]);
 		sleep_seconds(0.01);
+		if (i < 0)
+			before = minor_faults();
 	}
 	CHECK_EQ(minor_faults(), before);
 	CHECK(task_state(pid) == 'D' || task_state(pid) == 'R');
