@@ -39,7 +39,7 @@ static struct inode *gmem_alloc_inode(struct super_block *sb)
 	gmem->watches = RB_ROOT_CACHED;
 	xa_init_flags(&gmem->poison, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&gmem->maps);
-	INIT_LIST_HEAD(&gmem->bindings);
+	gmem->bindings = RB_ROOT;
 	gmem->nr_bindings = 0;
 	atomic_set(&gmem->nr_waiters, 0);
 	atomic_set(&gmem->nr_standing, 0);

@@ -105,7 +105,7 @@ enum gmem_stat {
  * @poison: a value entry for each poisoned page. Changed under invalidate_lock,
  *          or, when memory breaks, under the folio's lock alone
  * @maps: list of struct gmem_map; locked as @watches
- * @bindings: list of struct gmem_binding by id, under gmem_kvm_mutex
+ * @bindings: tree of struct gmem_binding by id, under gmem_kvm_mutex
  * @nr_bindings: entries of @bindings
  * @nr_waiters: threads hashed for this file
  * @nr_standing: those of them whose second look is over: who waits, as users see it
@@ -123,7 +123,7 @@ struct gmem {
 	struct rb_root_cached watches;
 	struct xarray poison;
 	struct list_head maps;
-	struct list_head bindings;
+	struct rb_root bindings;
 	unsigned int nr_bindings;
 	atomic_t nr_waiters;
 	atomic_t nr_standing;

@@ -148,14 +148,58 @@ static bool gmem_binding_holds(const struct gmem_binding *binding, u64 *gpa)
 	return holds;
 }
 
+static bool gmem_binding_less(struct rb_node *a, const struct rb_node *b)
+{
+	return rb_entry(a, struct gmem_binding, node)->id <
+	       rb_entry(b, struct gmem_binding, node)->id;
+}
+
+static void gmem_binding_add(struct gmem_binding *binding)
+{
+	struct gmem *gmem = binding->gmem;
+
+	lockdep_assert_held(&gmem_kvm_mutex);
+	binding->id = ++gmem_last_binding;
+	rb_add(&binding->node, &gmem->bindings, gmem_binding_less);
+	WRITE_ONCE(gmem->nr_bindings, gmem->nr_bindings + 1);
+}
+
+static void gmem_binding_remove(struct gmem_binding *binding)
+{
+	struct gmem *gmem = binding->gmem;
+
+	lockdep_assert_held(&gmem_kvm_mutex);
+	rb_erase(&binding->node, &gmem->bindings);
+	WRITE_ONCE(gmem->nr_bindings, gmem->nr_bindings - 1);
+}
+
+/* The first of a file's bindings with a greater id. */
+static struct gmem_binding *gmem_binding_after(struct gmem *gmem, u64 id)
+{
+	struct rb_node *node = gmem->bindings.rb_node;
+	struct gmem_binding *found = NULL;
+	struct gmem_binding *binding;
+
+	lockdep_assert_held(&gmem_kvm_mutex);
+	while (node) {
+		binding = rb_entry(node, struct gmem_binding, node);
+		if (binding->id > id) {
+			found = binding;
+			node = node->rb_left;
+		} else {
+			node = node->rb_right;
+		}
+	}
+	return found;
+}
+
 static void gmem_binding_end(struct gmem_binding *binding)
 {
 	struct gmem_vm *vm = binding->vm;
 
 	lockdep_assert_held(&gmem_kvm_mutex);
 	xa_erase(&vm->slots, binding->slot);
-	list_del(&binding->node);
-	WRITE_ONCE(binding->gmem->nr_bindings, binding->gmem->nr_bindings - 1);
+	gmem_binding_remove(binding);
 	kfree_rcu(binding, rcu);
 	if (xa_empty(&vm->slots)) {
 		hash_del_rcu(&vm->node);
@@ -282,17 +326,14 @@ static int gmem_binding_reserve(struct gmem_binding *binding, struct kvm *kvm)
 	if (err)
 		goto out;
 	if (old) {
-		list_del(&old->node);
-		WRITE_ONCE(old->gmem->nr_bindings, old->gmem->nr_bindings - 1);
+		gmem_binding_remove(old);
 		kfree_rcu(old, rcu);
 	}
 	if (vm == made) {
 		hash_add_rcu(gmem_vms, &vm->node, (unsigned long)vm->mm);
 		made = NULL;
 	}
-	binding->id = ++gmem_last_binding;
-	list_add_tail(&binding->node, &binding->gmem->bindings);
-	WRITE_ONCE(binding->gmem->nr_bindings, binding->gmem->nr_bindings + 1);
+	gmem_binding_add(binding);
 out:
 	mutex_unlock(&gmem_kvm_mutex);
 	if (made)
@@ -553,15 +594,14 @@ out:
 static u32 gmem_binding_list(struct gmem *gmem, u64 after,
 			     struct gmemfd_binding *entry, u32 room)
 {
-	struct gmem_binding *binding, *next;
+	struct gmem_binding *binding;
 	u32 nr = 0;
 
 	mutex_lock(&gmem_kvm_mutex);
-	list_for_each_entry_safe(binding, next, &gmem->bindings, node) {
-		if (nr == room)
-			break;
+	while (nr < room && (binding = gmem_binding_after(gmem, after))) {
+		after = binding->id;
 		cond_resched();
-		if (binding->id <= after || binding->busy)
+		if (binding->busy)
 			continue;
 		if (!gmem_binding_holds(binding, &entry->gpa)) {
 			gmem_binding_end(binding);
@@ -631,10 +671,10 @@ long gmem_kvm_bindings(struct gmem *gmem, struct gmemfd_bindings *args)
  */
 void gmem_kvm_file_gone(struct gmem *gmem)
 {
-	struct gmem_binding *binding, *next;
+	struct gmem_binding *binding;
 
 	mutex_lock(&gmem_kvm_mutex);
-	list_for_each_entry_safe(binding, next, &gmem->bindings, node) {
+	while ((binding = gmem_binding_after(gmem, 0))) {
 		gmem_binding_end(binding);
 		cond_resched();
 	}

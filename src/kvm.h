@@ -43,11 +43,11 @@ struct gmem_vm {
 
 /**
  * struct gmem_binding - a memslot that is bound to a file
- * @node: in @gmem->bindings
+ * @node: in @gmem->bindings, by @id
  * @vm: the VM
  * @gmem: the file; compared, used under gmem_kvm_mutex, and by igrab() in RCU
  *        sections
- * @id: grows with each binding
+ * @id: grows with each binding; set under gmem_kvm_mutex
  * @flags: GMEMFD_BIND_*
  * @slot: the memslot
  * @index: first page of the file
@@ -60,7 +60,7 @@ struct gmem_vm {
  * @rcu: ends it
  */
 struct gmem_binding {
-	struct list_head node;
+	struct rb_node node;
 	struct gmem_vm *vm;
 	struct gmem *gmem;
 	u64 id;

@@ -386,7 +386,7 @@ TEST_LIMIT(many_slots, 120)
 	CHECK_EQ(nr_bindings(fd), 0);
 }
 
-/* To bind as many as KVM allows would take a minute of KVM's own time: the last of them does it. */
+/* As many as KVM allows are bound in slots-all.c, not on each kernel: KVM takes minutes for that on some. */
 TEST(last_slot)
 {
 	int fd = xgmem(2 * PAGE);
