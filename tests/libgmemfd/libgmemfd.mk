@@ -43,7 +43,13 @@ $(OUT)/libgmemfd/sanitized: $(most) $(lib-src) $(libgmemfd) tests/libgmemfd/lib.
 	gcc -std=gnu11 $(SANITIZE) -D_GNU_SOURCE -pthread -Iinclude/uapi -Iinclude -Ilib -Itests/lib $(most) $(lib-src) \
 		$(OUT)/libgmemfd.asan/libgmemfd.a -ljson-c -o $@
 
-all: $(OUT)/libgmemfd/shared $(OUT)/libgmemfd/sanitized
+# The same without them, for valgrind, which has to see what is called where.
+$(OUT)/libgmemfd/plain: $(most) $(lib-src) $(libgmemfd) tests/libgmemfd/lib.h $(wildcard tests/lib/*.h) \
+		tests/libgmemfd/libgmemfd.mk
+	gcc -std=gnu11 -O1 -g -D_GNU_SOURCE -pthread -Iinclude/uapi -Iinclude -Ilib -Itests/lib $(most) $(lib-src) \
+		$(libgmemfd) -ljson-c -o $@
+
+all: $(OUT)/libgmemfd/shared $(OUT)/libgmemfd/sanitized $(OUT)/libgmemfd/plain
 
 .PHONY: always
 -include $(wildcard $(OUT)/cxx/*.d)

@@ -177,10 +177,10 @@ TEST(wakes_when_it_is_told_to)
 	lib_reader_start(&reader, rig.map);
 	lib_event(rig.context);
 	CHECK_EQ(gmemfd_zero(rig.fd, 0, rig.page, GMEMFD_RANGE_DONTWAKE, NULL), 0);
-	CHECK(!thread_join_for(reader.thread, 0.02));
+	CHECK(lib_reader_waits(&reader));
 	CHECK_EQ(gmemfd_wake(rig.fd, 0, rig.page), 0);
 	CHECK(lib_reader_done(&reader));
-	CHECK_EQ(reader.value, 0);
+	CHECK_EQ(reader.saw->value, 0);
 	CHECK_EQ(gmemfd_wake(rig.fd, 0, 0), -EINVAL);
 	CHECK_EQ(gmemfd_wake(-1, 0, rig.page), -EBADF);
 }

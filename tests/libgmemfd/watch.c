@@ -27,7 +27,7 @@ TEST(watch_by_default)
 	CHECK_EQ(event.cookie, 0);
 	CHECK_EQ(gmemfd_zero(rig.fd, rig.page, rig.page, 0, NULL), 0);
 	CHECK(lib_reader_done(&reader));
-	CHECK_EQ(reader.sig, 0);
+	CHECK_EQ(reader.saw->sig, 0);
 }
 
 TEST(watch_with_options)
@@ -51,7 +51,7 @@ TEST(watch_with_options)
 	/* Under its policy it is gone with its context, and the page open. */
 	REQUIRE_OK(close(rig.context));
 	CHECK(lib_reader_done(&reader));
-	CHECK_EQ(reader.sig, 0);
+	CHECK_EQ(reader.saw->sig, 0);
 	CHECK_EQ(lib_stats(rig.fd).watches, 0);
 }
 
@@ -116,8 +116,8 @@ TEST(unwatch_a_part)
 	lib_event(rig.context);
 	CHECK_EQ(gmemfd_unwatch(rig.fd, 0, 2 * rig.page), 0);
 	CHECK(lib_reader_done(&readers[0]));
-	CHECK_EQ(readers[0].value, 0);
-	CHECK(!thread_join_for(readers[1].thread, 0.02));
+	CHECK_EQ(readers[0].saw->value, 0);
+	CHECK(lib_reader_waits(&readers[1]));
 	CHECK_EQ(gmemfd_unwatch(rig.fd, 0, rig.bytes), 0);
 	CHECK(lib_reader_done(&readers[1]));
 	CHECK_EQ(gmemfd_unwatch(rig.fd, 0, rig.bytes), 0);
@@ -162,10 +162,10 @@ TEST(policy_is_followed_at_once)
 	lib_reader_start(&reader, rig.map);
 	lib_event(rig.context);
 	REQUIRE_OK(close(rig.context));
-	CHECK(!thread_join_for(reader.thread, 0.02));
+	CHECK(lib_reader_waits(&reader));
 	CHECK_EQ(gmemfd_set_policy(rig.fd, 0, rig.bytes, GMEMFD_POLICY_POISON), 0);
 	CHECK(lib_reader_done(&reader));
-	CHECK_EQ(reader.sig, SIGBUS);
+	CHECK_EQ(reader.saw->sig, SIGBUS);
 }
 
 /* --- Events ------------------------------------------------------------------------------------------ */
