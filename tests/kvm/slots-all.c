@@ -70,7 +70,8 @@ static void bind_them(struct all *a)
 	}
 	began = lap("three quarters of them set by KVM", began);
 	for (size_t page = 0; page < from; page++)
-		REQUIRE_OK(gmem_bind(a->fd, a->g.vm, slot_of(a, page), page * PAGE, offset_of(a, page), PAGE, VM(page)));
+		REQUIRE_OK(gmem_bind(a->fd, a->g.vm, slot_of(a, page), page * PAGE, offset_of(a, page), PAGE,
+				     VM(page)));
 	began = lap("these bound", began);
 	for (size_t page = from; page < a->nr; page++)
 		REQUIRE(gmem_bind_set(a->fd, a->g.vm, slot_of(a, page), page * PAGE, offset_of(a, page), PAGE, VM(page),
