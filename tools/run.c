@@ -222,7 +222,8 @@ int cmd_run(int argc, char **argv)
 	struct keeper k = { .whose = "the command", .server = { .backend = &by_offset, .options = &options.serve } };
 	struct region whole = {};
 	struct image image;
-	int fd = -1, code;
+	int fd = -1, code, i;
+	char **filled;
 
 	argc = parse_options(argc, argv, &options);
 	if (argc < 0)
@@ -254,16 +255,19 @@ int cmd_run(int argc, char **argv)
 		code = make_file(&k, &options, whole.len, &fd);
 	if (code)
 		return code;
-	argv = fill_in(argc, argv, fd);
 	k.server.image = &image;
 	k.server.regions = &whole;
 	k.server.nr_regions = 1;
 	code = open_ledger(&k, whole.len, false);
 	if (code)
 		return code;
+	filled = fill_in(argc, argv, fd);
 	code = keeper_start(&k);
 	if (!code)
-		code = start_command(&k, argv, fd);
+		code = start_command(&k, filled, fd);
+	for (i = 0; i < argc; i++)
+		free(filled[i]);
+	free(filled);
 	/* From here on the command alone decides how long there is somebody to serve. */
 	close(fd);
 	if (!code)

@@ -367,7 +367,7 @@ TEST_EACH(terminal, struct terminal, terminals)
 		int slave = REQUIRE_FD(open(ptsname(master), O_RDWR | O_NOCTTY));
 
 		REQUIRE_OK(dup2(slave, 2));
-		setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+		setenv("ASAN_OPTIONS", "exitcode=99:detect_leaks=1", 1);
 		setenv("PATH", "/bin", 1);
 		execl(GMEMCTL, GMEMCTL, "run", "--no-background", "--image", IMAGE, "--", BUSYBOX, "sh", "-c",
 		      "until busybox test -e " GO "; do busybox sleep 0.05; done; busybox cmp {path} " IMAGE, NULL);

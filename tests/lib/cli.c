@@ -25,7 +25,6 @@ struct cli cli_start(int in, const char *const *args)
 	struct cli cli = {};
 	int i = 1, fd;
 
-	cli.serves = *args && (!strcmp(*args, "run") || !strcmp(*args, "attach") || !strcmp(*args, "serve"));
 	while (*args) {
 		REQUIRE(i < 63);
 		/* Help is for people, whatever is asked for; and a command that is run says what it likes. */
@@ -47,8 +46,7 @@ struct cli cli_start(int in, const char *const *args)
 	REQUIRE_OK(dup2(fd, 2));
 	/* Nothing of ours, such as the ends of pipes, goes along. */
 	syscall(SYS_close_range, 3, ~0u, 0);
-	/* What serves keeps all it has to its end, and its processes mostly end by a signal. */
-	setenv("ASAN_OPTIONS", cli.serves ? "exitcode=99:detect_leaks=0" : "exitcode=99:detect_leaks=1", 1);
+	setenv("ASAN_OPTIONS", "exitcode=99:detect_leaks=1", 1);
 	setenv("UBSAN_OPTIONS", "exitcode=99:print_stacktrace=1", 1);
 	setenv("PATH", "/bin", 1);
 	execv(argv[0], (char **)argv);

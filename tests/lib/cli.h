@@ -25,7 +25,6 @@ struct cli {
 	int code;		/* exit code, or 128 and the signal */
 	char *out, *err;	/* what it has said */
 	bool json, foreign;	/* that has to be JSON; but others may have said something as well */
-	bool serves;
 	/* The rest is the helpers'. */
 	char out_path[32], err_path[32];
 };

@@ -215,7 +215,7 @@ static bool asleep(pid_t tid)
 
 	snprintf(path, sizeof(path), "/proc/%d/syscall", tid);
 	text = read_file(path);
-	/* The kernel shows the system call, or that there is none, only of who is off its CPU and in no queue for it. */
+	/* The kernel shows the system call, or that there is none, of who is off its CPU and in no queue for one. */
 	running = text && !strncmp(text, "running", 7);
 	free(text);
 	return !running;
