@@ -82,10 +82,11 @@ static void gmem_record_notice(union gmem_record *record,
  * with page faults disabled.
  *
  * Notices come first, so that a handler learns that a page was removed before
- * it is asked for the page again.
+ * it is asked for the page again. But where a child's context can be given no
+ * descriptor, those who wait do not wait for that too.
  *
  * Return: 1 for one record, 0 for none pending, -EFAULT for a buffer that is
- * not there at the moment.
+ * not there at the moment; -EINTR, or why there is no descriptor.
  */
 static int gmem_context_take(struct gmem_context *context, struct iov_iter *to)
 {
@@ -96,9 +97,21 @@ static int gmem_context_take(struct gmem_context *context, struct iov_iter *to)
 	size_t copied;
 	int ret = 0;
 
+again:
 	spin_lock(&context->lock);
-	notice = list_first_entry_or_null(&context->notices, struct gmem_notice,
-					  node);
+	notice = ret ? NULL : list_first_entry_or_null(&context->notices,
+						       struct gmem_notice,
+						       node);
+	if (notice && notice->event == UFFD_EVENT_FORK) {
+		/* Nobody else's as long as it is in no list. */
+		list_del(&notice->node);
+		context->nr_notices--;
+		spin_unlock(&context->lock);
+		ret = gmem_fork_tell(context, notice, to);
+		if (ret > 0 || ret == -EFAULT || ret == -EINTR)
+			return ret;
+		goto again;
+	}
 	waiter = list_first_entry_or_null(&context->pending, struct gmem_waiter,
 					  event);
 	if (notice)
@@ -192,19 +205,7 @@ static __poll_t gmem_context_poll(struct file *file, poll_table *wait)
 
 static int gmem_context_release(struct inode *inode, struct file *file)
 {
-	struct gmem_context *context = file->private_data;
-	struct gmem_notice *notice, *next;
-
-	gmem_watch_context_gone(context);
-	WARN_ON_ONCE(!list_empty(&context->pending));
-	WARN_ON_ONCE(!list_empty(&context->seen));
-	list_for_each_entry_safe(notice, next, &context->notices, node) {
-		kfree(notice);
-		cond_resched();
-	}
-	if (context->mm)
-		mmdrop(context->mm);
-	kfree(context);
+	gmem_fork_release(file->private_data);
 	return 0;
 }
 
@@ -279,21 +280,27 @@ static const struct file_operations gmem_uffd_fops = {
 	.llseek = noop_llseek,
 };
 
-static int gmem_context_make(const char *name,
-			     const struct file_operations *fops,
-			     struct mm_struct *mm, bool user_only,
-			     unsigned int flags)
+/**
+ * gmem_context_alloc - make a context
+ * @mm: for mapping scope: whose mappings; NULL for file scope
+ * @user_only: for mapping scope: the kernel's own accesses fail
+ * @flags: O_* for its descriptor
+ * @gfp: how to take memory
+ *
+ * Return: it, without a descriptor, or NULL.
+ */
+struct gmem_context *gmem_context_alloc(struct mm_struct *mm, bool user_only,
+					unsigned int flags, gfp_t gfp)
 {
-	struct gmem_context *context;
-	struct file *file;
-	int fd;
+	struct gmem_context *context = kzalloc_obj(*context, gfp);
 
-	context = kzalloc_obj(*context, GFP_KERNEL_ACCOUNT);
 	if (!context)
-		return -ENOMEM;
+		return NULL;
 	context->mm = mm;
 	context->user_only = user_only;
+	context->flags = flags;
 	INIT_LIST_HEAD(&context->watches);
+	INIT_LIST_HEAD(&context->forks);
 	spin_lock_init(&context->lock);
 	INIT_LIST_HEAD(&context->pending);
 	INIT_LIST_HEAD(&context->seen);
@@ -301,25 +308,75 @@ static int gmem_context_make(const char *name,
 	init_waitqueue_head(&context->wqh);
 	if (mm)
 		mmgrab(mm);
+	return context;
+}
 
+/**
+ * gmem_context_free - free a context
+ * @context: nothing points at it any more
+ */
+void gmem_context_free(struct gmem_context *context)
+{
+	struct gmem_notice *notice, *next;
+
+	WARN_ON_ONCE(!list_empty(&context->watches));
+	WARN_ON_ONCE(!list_empty(&context->forks));
+	WARN_ON_ONCE(!list_empty(&context->pending));
+	WARN_ON_ONCE(!list_empty(&context->seen));
+	list_for_each_entry_safe(notice, next, &context->notices, node) {
+		kfree(notice);
+		cond_resched();
+	}
+	if (context->mm)
+		mmdrop(context->mm);
+	kfree(context);
+}
+
+/**
+ * gmem_context_open - make the file description of a context
+ * @context: without one; goes with it from now on
+ *
+ * Return: it, or an ERR_PTR(), and @context is as before.
+ */
+struct file *gmem_context_open(struct gmem_context *context)
+{
+	struct file *file;
+
+	file = anon_inode_getfile(context->mm ? "[userfaultfd]" :
+						"[gmemfd-context]",
+				  context->mm ? &gmem_uffd_fops :
+						&gmem_context_fops,
+				  context, context->flags);
+	/* read() can be told not to wait. */
+	if (!IS_ERR(file))
+		file->f_mode |= FMODE_NOWAIT;
+	return file;
+}
+
+static int gmem_context_make(struct mm_struct *mm, bool user_only,
+			     unsigned int flags)
+{
+	struct gmem_context *context;
+	struct file *file;
+	int fd;
+
+	context = gmem_context_alloc(mm, user_only, flags, GFP_KERNEL_ACCOUNT);
+	if (!context)
+		return -ENOMEM;
 	fd = get_unused_fd_flags(flags);
 	if (fd < 0)
 		goto out_free;
-	file = anon_inode_getfile(name, fops, context, flags);
+	file = gmem_context_open(context);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		fd = PTR_ERR(file);
 		goto out_free;
 	}
-	/* read() can be told not to wait. */
-	file->f_mode |= FMODE_NOWAIT;
 	fd_install(fd, file);
 	return fd;
 
 out_free:
-	if (mm)
-		mmdrop(mm);
-	kfree(context);
+	gmem_context_free(context);
 	return fd;
 }
 
@@ -330,8 +387,7 @@ out_free:
  */
 int gmem_context_create(void)
 {
-	return gmem_context_make("[gmemfd-context]", &gmem_context_fops, NULL,
-				 false, O_RDWR | O_CLOEXEC);
+	return gmem_context_make(NULL, false, O_RDWR | O_CLOEXEC);
 }
 
 /**
@@ -345,8 +401,7 @@ int gmem_context_create_uffd(unsigned long flags)
 	if (flags & ~(unsigned long)(O_CLOEXEC | O_NONBLOCK |
 				     UFFD_USER_MODE_ONLY))
 		return -EINVAL;
-	return gmem_context_make("[userfaultfd]", &gmem_uffd_fops, current->mm,
-				 flags & UFFD_USER_MODE_ONLY,
+	return gmem_context_make(current->mm, flags & UFFD_USER_MODE_ONLY,
 				 O_RDONLY | (flags & (O_CLOEXEC | O_NONBLOCK)));
 }
 
@@ -404,7 +459,11 @@ int gmem_context_notify(struct gmem_context *context, u8 event,
  * @start: first address
  * @end: the address behind the last
  *
- * Under the file's invalidate_lock the answer holds for removals.
+ * A fork is about all of them, as with the kernel: what the child got is what there
+ * was before.
+ *
+ * Under the file's invalidate_lock the answer holds for removals, and for forks that
+ * have come to a mapping of this file; under mmap_lock for forks.
  *
  * Return: as said.
  */
@@ -414,6 +473,9 @@ bool gmem_context_changing(struct gmem_context *context, unsigned long start,
 	struct gmem_notice *notice;
 	bool changing = false;
 
+	/* Also one that is being read. */
+	if (!list_empty_careful(&context->forks))
+		return true;
 	if (list_empty_careful(&context->notices))
 		return false;
 	spin_lock(&context->lock);

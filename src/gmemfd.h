@@ -17,7 +17,9 @@
  * and those below it, and takes none of them inside.
  *
  * Mappings that come and go, and registrations, take gmem_watch_mutex inside
- * mmap_lock; mmap_lock is never taken inside it. gmem_map.lock is a leaf.
+ * mmap_lock, fork(2) inside those of parent and child; mmap_lock is never taken
+ * inside it. Who reads of a fork takes the parent's with nothing of ours held.
+ * gmem_map.lock is a leaf.
  *
  * No lock is held while user memory is read or written, nor while a trapped
  * thread sleeps: whoever traps drops everything first, so that a handler can
@@ -39,6 +41,8 @@
  *			orphans them, under gmem_watch_mutex.
  * struct gmem_context	lives as long as its file description. Watches and
  *			waiters that point at it are cleared in its release.
+ *			A child's that has no descriptor yet is its parent's, and
+ *			goes with it; see fork.c.
  * struct gmem_map	as long as a mapping of its file in its process is; holds
  *			neither.
  * struct gmem_binding	until it is unbound, or its file, its VM's process, or its
@@ -152,7 +156,8 @@ static inline void gmem_count(struct gmem *gmem, enum gmem_stat stat, u64 n)
  * struct gmem_map - what mappings of a file in one process have registered
  *
  * Hangs on vm_private_data of all mappings of the file in the process, from the
- * first registration on; a child has none of it. Mapping scope is in here.
+ * first registration on; a child gets one of its own, or none: see fork.c. Mapping
+ * scope is in here.
  *
  * @refs: mappings that point here
  * @gmem: the file
@@ -161,6 +166,8 @@ static inline void gmem_count(struct gmem *gmem, enum gmem_stat stat, u64 n)
  * @watches: tree of struct gmem_watch by address; locked as @gmem->watches
  * @poison: a value entry for each page that UFFDIO_POISON poisoned, by address; locked
  *          as @gmem->poison
+ * @heritable: a context that is told of forks has registered something here once;
+ *             under mmap_lock
  * @lock: protects @resolvers
  * @resolvers: those who map pages that trap others
  */
@@ -171,6 +178,7 @@ struct gmem_map {
 	struct list_head node;
 	struct rb_root_cached watches;
 	struct xarray poison;
+	bool heritable;
 	spinlock_t lock; /* a leaf */
 	struct list_head resolvers;
 };
@@ -234,20 +242,25 @@ struct gmem_watch {
 
 /**
  * struct gmem_notice - a change of mappings or of content that a handler is told
- * @node: in gmem_context.notices
+ * @node: in gmem_context.notices; of a fork, nowhere while it is being read
  * @event: UFFD_EVENT_*
- * @start: first address
- * @end: the address behind the last
+ * @start: first address; 0 for a fork
+ * @end: the address behind the last; 0 for a fork
+ * @child: of a fork: the child's context, in gmem_context.forks
  */
 struct gmem_notice {
 	struct list_head node;
 	u8 event;
 	unsigned long start;
 	unsigned long end;
+	struct gmem_context *child;
 };
 
 /* Unread notices of a context; who makes more is refused what makes them. */
 #define GMEM_MAX_NOTICES	4096
+
+/* Children whose contexts wait to be read, theirs included: each holds an mm_struct. */
+#define GMEM_MAX_FORKS		1024
 
 /**
  * struct gmem_context - where a handler reads its faults
@@ -256,9 +269,16 @@ struct gmem_notice {
  * @features: for mapping scope: UFFD_FEATURE_* that were asked for, or'ed with
  *            GMEM_UFFD_READY once UFFDIO_API was done
  * @user_only: for mapping scope: the kernel's own accesses fail
+ * @flags: O_* that its descriptor was made with, or is to be
  * @watches: what it handles, under gmem_watch_mutex
- * @gone: its last descriptor has closed, and its watches are being made orphans; under
- *        gmem_watch_mutex
+ * @gone: its last descriptor has closed, or its parent's has, and its watches are
+ *        being made orphans; under gmem_watch_mutex
+ * @parent: of a context without a descriptor: in whose @forks it is; else NULL. This
+ *          and the next three are for mapping scope, under gmem_watch_mutex
+ * @forks: contexts of children of which nobody has read here, oldest first; whether there
+ *         are any is also looked at without the lock
+ * @fork_node: in @parent->forks; among those that go, when they do
+ * @nr_forks: entries of @forks, of theirs, and so on
  * @lock: protects what follows
  * @pending: events that nobody has read, oldest first
  * @seen: events that were read
@@ -270,8 +290,13 @@ struct gmem_context {
 	struct mm_struct *mm;
 	u64 features;
 	bool user_only;
+	unsigned int flags;
 	struct list_head watches;
 	bool gone;
+	struct gmem_context *parent;
+	struct list_head forks;
+	struct list_head fork_node;
+	unsigned int nr_forks;
 	spinlock_t lock; /* innermost: see the top */
 	struct list_head pending;
 	struct list_head seen;
@@ -397,12 +422,19 @@ long gmem_map_open(struct vm_area_struct *vma, unsigned long start,
 int gmem_mmap(struct file *file, struct vm_area_struct *vma);
 struct gmem_map *gmem_map_of(struct vm_area_struct *vma);
 int gmem_map_make(struct vm_area_struct *vma);
+struct gmem_map *gmem_map_inherit(struct gmem *gmem, struct vm_area_struct *vma);
 bool gmem_is_mapping(struct vm_area_struct *vma);
 bool gmem_map_poisoned(struct gmem_map *map, pgoff_t first, pgoff_t last);
 int gmem_map_poison(struct vm_area_struct *vma, unsigned long address);
 void gmem_map_cure(struct gmem_map *map, pgoff_t first, pgoff_t last);
 bool gmem_map_covers(struct gmem *gmem, unsigned long address,
 		     unsigned long len, pgoff_t index);
+
+/* fork.c: what a child has of its parent's registrations */
+void gmem_fork_mapping(struct gmem_map *map, struct vm_area_struct *vma);
+int gmem_fork_tell(struct gmem_context *context, struct gmem_notice *notice,
+		   struct iov_iter *to);
+void gmem_fork_release(struct gmem_context *context);
 
 /* uffd.c: the UFFDIO_* ioctls */
 u64 gmem_uffd_ioctls(void);
@@ -417,6 +449,7 @@ struct gmem_watch *gmem_watch_first(struct gmem *gmem, pgoff_t first,
 struct gmem_watch *gmem_watch_mapped(struct gmem_map *map, pgoff_t first,
 				     pgoff_t last);
 bool gmem_watch_minor(struct gmem_map *map, pgoff_t first, pgoff_t last);
+void gmem_watch_link(struct gmem_watch *watch);
 int gmem_watch_register(struct gmem_map *map, pgoff_t first, pgoff_t last,
 			pgoff_t index, struct gmem_context *context, u64 modes);
 int gmem_watch_unregister(struct gmem_map *map, pgoff_t first, pgoff_t last);
@@ -497,6 +530,10 @@ int gmem_trap_init(void);
 void gmem_trap_exit(void);
 
 /* context.c: the descriptor of a handler */
+struct gmem_context *gmem_context_alloc(struct mm_struct *mm, bool user_only,
+					unsigned int flags, gfp_t gfp);
+void gmem_context_free(struct gmem_context *context);
+struct file *gmem_context_open(struct gmem_context *context);
 int gmem_context_create(void);
 int gmem_context_create_uffd(unsigned long flags);
 int gmem_context_notify(struct gmem_context *context, u8 event,

@@ -19,7 +19,7 @@ static void gmem_vma_open(struct vm_area_struct *vma)
 	if (map->mm == vma->vm_mm)
 		refcount_inc(&map->refs);
 	else
-		vma->vm_private_data = NULL;
+		gmem_fork_mapping(map, vma);
 }
 
 static void gmem_vma_close(struct vm_area_struct *vma)
@@ -164,6 +164,51 @@ static struct gmem_map *gmem_map_find(struct gmem *gmem, struct mm_struct *mm)
 	return found;
 }
 
+static struct gmem_map *gmem_map_alloc(struct gmem *gmem, struct mm_struct *mm,
+				       gfp_t gfp)
+{
+	struct gmem_map *map = kzalloc_obj(*map, gfp);
+
+	if (!map)
+		return NULL;
+	refcount_set(&map->refs, 1);
+	map->gmem = gmem;
+	map->mm = mm;
+	map->watches = RB_ROOT_CACHED;
+	xa_init_flags(&map->poison, XA_FLAGS_ACCOUNT);
+	spin_lock_init(&map->lock);
+	INIT_LIST_HEAD(&map->resolvers);
+	return map;
+}
+
+/**
+ * gmem_map_inherit - let the mapping of a child have something registered
+ * @gmem: the file; both locks of a change of watches are held
+ * @vma: the mapping, new in the child; both processes' mmap_lock is held for writing
+ *
+ * A child's mappings come one by one; all get the same, as in gmem_map_make(). Cannot
+ * fail, since this part of fork(2) cannot.
+ *
+ * Return: what hangs on @vma now.
+ */
+struct gmem_map *gmem_map_inherit(struct gmem *gmem, struct vm_area_struct *vma)
+{
+	struct gmem_map *map;
+
+	/* The newest first, which it most likely is. */
+	list_for_each_entry_reverse(map, &gmem->maps, node) {
+		if (map->mm != vma->vm_mm)
+			continue;
+		refcount_inc(&map->refs);
+		vma->vm_private_data = map;
+		return map;
+	}
+	map = gmem_map_alloc(gmem, vma->vm_mm, GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
+	list_add_tail(&map->node, &gmem->maps);
+	vma->vm_private_data = map;
+	return map;
+}
+
 /**
  * gmem_map_poisoned - whether a page of a range is poisoned for these mappings
  * @map: the mappings
@@ -251,16 +296,9 @@ int gmem_map_make(struct vm_area_struct *vma)
 	mmap_assert_write_locked(mm);
 	if (vma->vm_private_data)
 		return 0;
-	map = kzalloc_obj(*map, GFP_KERNEL_ACCOUNT);
+	map = gmem_map_alloc(gmem, mm, GFP_KERNEL_ACCOUNT);
 	if (!map)
 		return -ENOMEM;
-	refcount_set(&map->refs, 1);
-	map->gmem = gmem;
-	map->mm = mm;
-	map->watches = RB_ROOT_CACHED;
-	xa_init_flags(&map->poison, XA_FLAGS_ACCOUNT);
-	spin_lock_init(&map->lock);
-	INIT_LIST_HEAD(&map->resolvers);
 
 	mutex_lock(&gmem_watch_mutex);
 	filemap_invalidate_lock(gmem->inode.i_mapping);

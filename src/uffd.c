@@ -5,8 +5,8 @@
  *
  * Semantics, the order of checks and errnos are those of mm/userfaultfd.c of Linux
  * 7.3, with these differences, all of which make things work that do not there:
- * - who unmaps or punches does not wait for the handler to read of it, and only
- *   what overlaps a notice that is not read yet gets EAGAIN;
+ * - who unmaps, punches or forks does not wait for the handler to read of it, and only
+ *   what overlaps a notice that is not read yet gets EAGAIN (with a fork's: all);
  * - content is provided to the file, so for all mappings of it, private ones too.
  */
 #include <linux/mm.h>
@@ -23,7 +23,8 @@
 	(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |	\
 	 UFFD_FEATURE_SIGBUS | UFFD_FEATURE_THREAD_ID |			\
 	 UFFD_FEATURE_EXACT_ADDRESS | UFFD_FEATURE_POISON |		\
-	 UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
+	 UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |		\
+	 UFFD_FEATURE_EVENT_FORK)
 
 #define GMEM_UFFD_API_IOCTLS						\
 	(BIT_ULL(_UFFDIO_API) | BIT_ULL(_UFFDIO_REGISTER) |		\
@@ -636,6 +637,9 @@ static long gmem_uffd_open(struct gmem_context *context, unsigned long start,
 	/* Nothing is registered for it. */
 	if (!done && mode & UFFDIO_CONTINUE_MODE_WP)
 		done = -EINVAL;
+	/* No fork comes now, but one may have come just before. */
+	if (!done && gmem_context_changing(context, start, end))
+		done = -EAGAIN;
 	while (!done && at < end) {
 		vma = vma_lookup(mm, at);
 		stop = min(end, vma->vm_end);
@@ -694,6 +698,9 @@ static long gmem_uffd_poison_range(struct gmem_context *context,
 		return -EINTR;
 	vma = gmem_uffd_find(context, start, end, &modes);
 	err = PTR_ERR_OR_ZERO(vma);
+	/* A fork comes before this as a whole, or after: what its child has is known. */
+	if (!err && gmem_context_changing(context, start, end))
+		err = -EAGAIN;
 	while (!err && at < end) {
 		vma = vma_lookup(mm, at);
 		err = fatal_signal_pending(current) ?

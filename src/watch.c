@@ -92,10 +92,15 @@ static struct rb_root_cached *gmem_watch_tree(struct gmem_watch *watch)
 	return watch->map ? &watch->map->watches : &watch->gmem->watches;
 }
 
-static void gmem_watch_link(struct gmem_watch *watch)
+/**
+ * gmem_watch_link - let a watch trap
+ * @watch: the watch; both locks of a change are held
+ */
+void gmem_watch_link(struct gmem_watch *watch)
 {
 	struct gmem *gmem = watch->gmem;
 
+	gmem_assert_watches_mine(gmem);
 	gmem_tree_insert(watch, gmem_watch_tree(watch));
 	gmem->nr_watches++;
 	if (watch->context)
@@ -425,7 +430,7 @@ int gmem_watch_set_policy(struct gmem *gmem, const struct gmemfd_policy *args)
 }
 
 /**
- * gmem_watch_context_gone - the last descriptor of a context has closed
+ * gmem_watch_context_gone - nobody reads from a context any more
  * @context: on return nothing points at it any more
  *
  * One watch at a time, for there may be many, and this mutex is everybody's. Who
@@ -569,6 +574,8 @@ static int gmem_watch_begin_mapped(struct gmem_map *map, pgoff_t first,
 	watch->index = index;
 	watch->modes = modes;
 	watch->policy = GMEMFD_POLICY_RELEASE;
+	if (context->features & UFFD_FEATURE_EVENT_FORK)
+		map->heritable = true;
 	gmem_watch_link(watch);
 	trace_gmem_watch(watch, true);
 	return 0;

@@ -421,6 +421,10 @@ const char *s_msg_text(struct side *s, const struct uffd_msg *msg)
 		snprintf(text, sizeof(text), "%s %s to %s", msg->event == UFFD_EVENT_UNMAP ? "unmap" : "remove",
 			 s_where(s, msg->arg.remove.start), s_where(s, msg->arg.remove.end));
 		break;
+	case UFFD_EVENT_FORK:
+		memset(&rest.arg.fork, 0, sizeof(rest.arg.fork));
+		snprintf(text, sizeof(text), "fork");
+		break;
 	default:
 		snprintf(text, sizeof(text), "event 0x%x", msg->event);
 	}

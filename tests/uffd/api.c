@@ -10,7 +10,6 @@
 static const struct parity_diff diffs[] = {
 	{ "features_offered", "WP", "no", "gmem has no write protection mode" },
 	{ "features_offered", "WP_*", "no", "gmem has no write protection mode" },
-	{ "features_offered", "EVENT_FORK", "no", "a child has no context: there is none made for it" },
 	{ "features_offered", "EVENT_REMAP", "no", "a module is told where a mapping is now, not from where it came" },
 	{ "features_offered", "*_HUGETLBFS", "no", "no gmem file is one of hugetlbfs" },
 	{ "features_offered", "MOVE", "no", "moving is of anonymous memory" },
@@ -19,7 +18,6 @@ static const struct parity_diff diffs[] = {
 	{ "features_offered", "ioctl SET_MODE", "no", "there is no mode to set without RWP" },
 	{ "features_asked_for", "WP", "EINVAL, zeroed", "not offered" },
 	{ "features_asked_for", "WP_*", "EINVAL, zeroed", "not offered" },
-	{ "features_asked_for", "EVENT_FORK", "EINVAL, zeroed", "not offered" },
 	{ "features_asked_for", "EVENT_REMAP", "EINVAL, zeroed", "not offered" },
 	{ "features_asked_for", "*_HUGETLBFS", "EINVAL, zeroed", "not offered" },
 	{ "features_asked_for", "MOVE", "EINVAL, zeroed", "not offered" },
@@ -163,6 +161,20 @@ PARITY(features_offered)
 	s_log(s, "ioctl SET_MODE", "%s", args.ioctls & (1ull << UFFD_NR_SET_MODE) ? "yes" : "no");
 	s_log(s, "other ioctls", "0x%llx", args.ioctls & ~(1ull << _UFFDIO_API | 1ull << _UFFDIO_REGISTER |
 							    1ull << _UFFDIO_UNREGISTER | 1ull << UFFD_NR_SET_MODE));
+}
+
+/* Whoever reads of a fork gets at another process's memory, hence the privilege. */
+PARITY(fork_events_want_a_privilege)
+{
+	/* The device is not everybody's. */
+	int fd = REQUIRE_FD(s_new(s, UFFD_USER_MODE_ONLY)), other = REQUIRE_FD(s_new(s, UFFD_USER_MODE_ONLY));
+
+	REQUIRE_OK(setresuid(65534, 65534, 65534));
+	log_api(s, "EVENT_FORK", fd, UFFD_API, UFFD_FEATURE_EVENT_FORK);
+	log_api(s, "EVENT_FORK and unknown", fd, UFFD_API, UFFD_FEATURE_EVENT_FORK | 1ull << 40);
+	log_api(s, "EVENT_FORK, wrong version", fd, UFFD_API + 1, UFFD_FEATURE_EVENT_FORK);
+	log_api(s, "others, then", fd, UFFD_API, UFFD_FEATURE_EVENT_UNMAP);
+	log_api(s, "none", other, UFFD_API, 0);
 }
 
 PARITY(features_asked_for)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What of the compatible context has no counterpart to be compared with: private mappings of a file whose content is
- * everybody's, files with granules of 2 MiB, and what is refused without a privilege.
+ * everybody's, files with granules of 2 MiB, and ioctls that are refused.
  */
 #include "gmem.h"
 #include "peer.h"
@@ -105,23 +105,6 @@ TEST(huge_granules_are_whole)
 	CHECK_ERRNO(mprotect(at + ps, HPAGE_SIZE, PROT_READ), EINVAL);
 	CHECK_OK(munmap(map, HPAGE_SIZE));
 	CHECK(pattern_is(at, HPAGE_SIZE, 7));
-}
-
-TEST(fork_events_want_a_privilege_and_are_not_offered)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_EVENT_FORK };
-	int uffd = REQUIRE_FD(ioctl(gmem_dev(), USERFAULTFD_IOC_NEW, O_CLOEXEC));
-
-	CHECK_ERRNO(ioctl(uffd, UFFDIO_API, &api), EINVAL);
-	CHECK(all_bytes_are(&api, sizeof(api), 0));
-	REQUIRE_OK(setresuid(65534, 65534, 65534));
-	api = (struct uffdio_api){ .api = UFFD_API, .features = UFFD_FEATURE_EVENT_FORK };
-	CHECK_ERRNO(ioctl(uffd, UFFDIO_API, &api), EPERM);
-	CHECK(all_bytes_are(&api, sizeof(api), 0));
-	/* The handshake was refused, not done: it can be done now. */
-	api = (struct uffdio_api){ .api = UFFD_API };
-	CHECK_OK(ioctl(uffd, UFFDIO_API, &api));
-	CHECK(!(api.features & UFFD_FEATURE_EVENT_FORK));
 }
 
 /* As by a kernel that does not know it, and without a look at the struct. */
