@@ -288,7 +288,7 @@ int cmd_attach(int argc, char **argv)
 	struct gmemfd_stats stats;
 	struct region whole = {};
 	struct image image;
-	char *path;
+	char path[64], whose[32];
 	int code;
 
 	argc = parse_options(argc, argv, &options);
@@ -308,8 +308,9 @@ int cmd_attach(int argc, char **argv)
 	k.server.dev = open_device(NULL);
 	if (k.server.dev < 0)
 		return -k.server.dev;
-	path = xasprintf("/proc/%d/fd/%d", options.pid, options.fd);
-	k.whose = xasprintf("process %d", options.pid);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", options.pid, options.fd);
+	snprintf(whose, sizeof(whose), "process %d", options.pid);
+	k.whose = whose;
 	k.server.fd = open_gmem(path, O_RDWR, &stats);
 	if (k.server.fd < 0)
 		return -k.server.fd;

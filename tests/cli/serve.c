@@ -98,6 +98,7 @@ enum kind {
 	KINDS
 };
 
+/* The others are as BYTES. */
 static const char *const formats[KINDS] = {
 	[BYTES] = "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size\":4096}]",
 	[KIB_IN_BYTES] = "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size_kib\":4096}]",
@@ -106,15 +107,13 @@ static const char *const formats[KINDS] = {
 		 "\"page_size_kib\":4096}]",
 	[TWO] = "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size\":4096},"
 		" {\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size\":4096}]",
-	[KERNEL] = "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":%zu,\"page_size\":4096}]",
 };
 
 /*
  * The VMM's side: memory, context, handing over; then it does what it is asked: 'r' reads all of its memory and
  * answers 1 if it is the image, 'p' gives page 5 back and answers 1 if it reads as zeros, 'w' waits in a thread for
  * page 40 and answers 2 at once and then 1, 'n' has two threads wait and a third give back what lies between them and
- * answers as 'w', 't' touches the page that follows for so many seconds and answers
- * what it met, with 'q' it ends.
+ * answers as 'w', 't' touches the page that follows for so many seconds and answers what it met, with 'q' it ends.
  */
 static void *read_page(void *arg)
 {
@@ -136,14 +135,11 @@ static void *give_back_pages(void *arg)
 /* A page of the two clusters that 'n' touches has what it should: the image, or zeros where it was given back. */
 static bool after_removal(const unsigned char *map)
 {
+	size_t ps = page_size();
 	bool as_wanted = true;
 
-	for (size_t page = 0; page < 32; page++) {
-		const unsigned char *at = map + page * page_size();
-
-		as_wanted &= page >= 8 && page < 24 ? all_bytes_are(at, page_size(), 0)
-						    : pattern_is(at, page_size(), page * page_size());
-	}
+	for (size_t at = 0; at < 32 * ps; at += ps)
+		as_wanted &= at / ps / 8 % 3 ? all_bytes_are(map + at, ps, 0) : pattern_is(map + at, ps, at);
 	return as_wanted;
 }
 
@@ -186,8 +182,8 @@ static void be_vmm(struct vmm *vmm, enum kind kind)
 	}
 	xuffd_register(uffd, map, bytes(), UFFDIO_REGISTER_MODE_MISSING);
 	/* The second half of memory is the first of the image. */
-	snprintf(json, sizeof(json), formats[kind], (size_t)map, bytes() - half, half, (size_t)map + half, half,
-		 (size_t)0);
+	snprintf(json, sizeof(json), formats[kind] ?: formats[BYTES], (size_t)map, bytes() - half, half,
+		 (size_t)map + half, half, (size_t)0);
 	hand_over(sock, json, uffd);
 	while (read(vmm->asked[0], &what, 1) == 1 && what != 'q') {
 		answer = 1;
