@@ -335,7 +335,7 @@ TEST(several_vms_in_several_processes)
 	guest_destroy(&r.g);
 }
 
-#define MANY 2000u
+#define MANY 500u
 
 TEST_LIMIT(many_slots, 120)
 {
