@@ -34,7 +34,7 @@ only_shell()
 {
 	local file
 	while IFS= read -r file; do
-		if head -n 5 "$SUBJECT/$file" | grep -qE '^#! ?(/usr)?/bin/(env )?(ba)?sh\b|^# shellcheck shell='; then
+		if grep -qE '^#! ?(/usr)?/bin/(env )?(ba)?sh\b|^# shellcheck shell=' < <(head -n 5 "$SUBJECT/$file"); then
 			printf '%s\n' "$file"
 		fi
 	done

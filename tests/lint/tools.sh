@@ -102,7 +102,7 @@ check_perl()
 	local list file
 	kernel_tools
 	mapfile -t list < <(files . | while IFS= read -r file; do
-		if head -n 1 "$SUBJECT/$file" | grep -qE '^#!.*perl' || [[ $file == *.pl ]]; then
+		if grep -qE '^#!.*perl' < <(head -n 1 "$SUBJECT/$file") || [[ $file == *.pl ]]; then
 			printf '%s\n' "$file"
 		fi
 	done)
