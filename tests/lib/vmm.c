@@ -57,7 +57,9 @@ static void add_all(struct command *c, const char *const *words)
 static void add_qemu(struct command *c, const char *dir, const char *memory)
 {
 	static const char *const machine[] = {
-		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+		"-nodefaults", "-no-user-config", "-display", "none",
+		/* A guest that resets itself, as by a triple fault, is kept as it is: see autopsy(). */
+		"-action", "reboot=shutdown,shutdown=pause",
 		"-machine", "pc,accel=kvm,memory-backend=ram", "-cpu", "host", "-smp", "2",
 		"-kernel", VMM_KERNEL, "-initrd", VMM_INITRD,
 		NULL
@@ -149,6 +151,47 @@ static bool next_line(struct vmm *v, char *line, size_t size, double seconds)
 	return true;
 }
 
+static bool is_event(const char *line)
+{
+	return !strncmp(line, "{\"timestamp\"", 12);
+}
+
+/* Whether @line is the event of a guest that has ended by itself. */
+static bool guest_ended(const char *line)
+{
+	return strstr(line, "\"event\": \"SHUTDOWN\"") && strstr(line, "\"guest\": true");
+}
+
+/* What there is to see of a guest that should be running, and is not. */
+static void __attribute__((noreturn)) autopsy(struct vmm *v, const char *event)
+{
+	static const char *const commands[] = { "info status", "info registers -a", "x /16i $pc" };
+	static char answer[65536];
+	char command[256], *line, *end;
+
+	tap_diag("%s", event);
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		snprintf(command, sizeof(command), "{\"execute\": \"human-monitor-command\", "
+			 "\"arguments\": {\"command-line\": \"%s\"}}", commands[i]);
+		REQUIRE_EQ(send(v->qmp, command, strlen(command), MSG_NOSIGNAL), strlen(command));
+		do {
+			REQUIRE(next_line(v, answer, sizeof(answer), STEP_SECONDS));
+		} while (is_event(answer));
+		/* Its line ends are told as JSON has them. */
+		for (line = answer; line; line = end) {
+			end = strstr(line, "\\r\\n");
+			if (end) {
+				*end = '\0';
+				end += 4;
+			}
+			/* Vectors say nothing of where it was. */
+			if (strncmp(line, "YMM", 3) && strncmp(line, "XMM", 3) && strncmp(line, "FPR", 3))
+				tap_diag("%s", line);
+		}
+	}
+	fail(v, "the guest has reset itself");
+}
+
 /* One answer to each command; events come in between. What it holds is looked for as text: QEMU's form is fixed. */
 static void ask(struct vmm *v, char *answer, size_t size, const char *command)
 {
@@ -156,7 +199,9 @@ static void ask(struct vmm *v, char *answer, size_t size, const char *command)
 	do {
 		if (!next_line(v, answer, size, STEP_SECONDS))
 			fail(v, "the monitor does not answer");
-	} while (!strncmp(answer, "{\"timestamp\"", 12));
+		if (guest_ended(answer))
+			autopsy(v, answer);
+	} while (is_event(answer));
 	if (strncmp(answer, "{\"return\"", 9)) {
 		tap_diag("%s", command);
 		fail(v, answer);
@@ -371,6 +416,21 @@ struct vmm_said vmm_said(const struct vmm *v)
 	return said;
 }
 
+/* Fails unless QEMU is there and has its guest still. */
+static void check_runs(struct vmm *v)
+{
+	char line[4096];
+	int status;
+
+	if (v->child && waitpid(v->child, &status, WNOHANG) == v->child) {
+		tap_diag("wait status %#x", status);
+		fail(v, "QEMU has ended while its guest was to run");
+	}
+	while (next_line(v, line, sizeof(line), 0))
+		if (guest_ended(line))
+			autopsy(v, line);
+}
+
 struct vmm_said vmm_wait_tick(struct vmm *v, unsigned long tick, double seconds)
 {
 	double end = now_seconds() + seconds * tap_slow();
@@ -380,8 +440,7 @@ struct vmm_said vmm_wait_tick(struct vmm *v, unsigned long tick, double seconds)
 		said = vmm_said(v);
 		if (said.tick >= tick)
 			return said;
-		if (v->child && waitpid(v->child, NULL, WNOHANG) == v->child)
-			fail(v, "QEMU has ended while its guest was to run");
+		check_runs(v);
 		if (now_seconds() > end)
 			fail(v, "the guest does not get on");
 		sleep_seconds(0.01);
@@ -391,7 +450,12 @@ struct vmm_said vmm_wait_tick(struct vmm *v, unsigned long tick, double seconds)
 void vmm_explain(const struct vmm *v)
 {
 	static const char *const names[] = { "log", "console" };
+	char *meminfo = read_file("/proc/meminfo"), *available = meminfo ? strstr(meminfo, "MemAvailable:") : NULL;
 
+	/* Who has none left is killed without a word of its own. */
+	if (available)
+		tap_diag("%.*s", (int)strcspn(available, "\n"), available);
+	free(meminfo);
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		char *text = read_file(path_of(v->dir, names[i])), *line, *save;
 		size_t len;
