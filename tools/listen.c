@@ -14,6 +14,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -219,6 +220,17 @@ static int read_regions(struct handover *h, struct json_object *array, const cha
 	return DONE;
 }
 
+/* Linux tells of a context what it was asked for, and gmemfd does likewise: "API: <api>:<features>:<ioctls>". */
+static bool told_of_forks(int context)
+{
+	char *text = read_fdinfo(0, context), *api = text ? strstr(text, "API:") : NULL;
+	unsigned int features;
+	bool told = api && sscanf(api, "API: %*[^:]:%x", &features) == 1 && features & UFFD_FEATURE_EVENT_FORK;
+
+	free(text);
+	return told;
+}
+
 static int check_context(struct handover *h, const char *who)
 {
 	struct uffdio_range nothing = {};
@@ -228,6 +240,10 @@ static int check_context(struct handover *h, const char *who)
 	/* A userfaultfd, the kernel's or gmemfd's, knows the command, and does not like the range. */
 	if (!ioctl(h->context, UFFDIO_WAKE, &nothing) || errno != EINVAL)
 		return fail(FAILED, "%s sends a descriptor that is no userfaultfd: it is refused", who);
+	/* A child has a context of its own. Unserved it waits for ever; closed, it fills what both share with zeros. */
+	if (told_of_forks(h->context))
+		return fail(FAILED, "%s sends a userfaultfd with UFFD_FEATURE_EVENT_FORK, but children are not served: "
+			    "it is refused; it has to be made without that feature", who);
 	if (fcntl(h->context, F_SETFL, O_NONBLOCK))
 		return fail_errno(FAILED, errno, "%s: its userfaultfd", who);
 	return DONE;

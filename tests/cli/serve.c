@@ -534,7 +534,7 @@ TEST(drains)
 static const struct rubbish {
 	const char *label;
 	const char *json;
-	int fd;			/* 0: a userfaultfd, 1: something else, -1: none */
+	int fd;			/* 0: a userfaultfd, 1: something else, 2: one that is told of forks, -1: none */
 	const char *says;
 } rubbishes[] = {
 	{ "no_json", "hello", 0, "sends no JSON" },
@@ -567,6 +567,7 @@ static const struct rubbish {
 	  "different page sizes" },
 	{ "no_descriptor", "[" REGION "]", -1, "sends no descriptor" },
 	{ "other_descriptor", "[" REGION "]", 1, "is no userfaultfd" },
+	{ "forks", "[" REGION "]", 2, "children are not served" },
 	{ "half", "[" REGION, 0, "has hung up before" },
 	{ "nothing", "", -1, "has hung up before" },
 };
@@ -582,7 +583,8 @@ TEST(rubbish)
 	REQUIRE(cli_says(&c, "serves VMM"));
 	for (const struct rubbish *row = rubbishes; row < rubbishes + ARRAY_SIZE(rubbishes); row++) {
 		before = strlen(cli_err(&c));
-		fd = !row->fd ? xuffd_gmem(0) : row->fd > 0 ? REQUIRE_FD(open(IMAGE, O_RDONLY)) : -1;
+		fd = row->fd == 1 ? REQUIRE_FD(open(IMAGE, O_RDONLY)) :
+		     row->fd < 0 ? -1 : xuffd_gmem(row->fd ? UFFD_FEATURE_EVENT_FORK : 0);
 		sock = connect_to(SOCKET);
 		if (*row->json)
 			hand_over(sock, row->json, fd);
