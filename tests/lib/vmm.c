@@ -185,7 +185,7 @@ static void __attribute__((noreturn)) autopsy(struct vmm *v, const char *event)
 				end += 4;
 			}
 			/* Vectors say nothing of where it was. */
-			if (strncmp(line, "YMM", 3) && strncmp(line, "XMM", 3) && strncmp(line, "FPR", 3))
+			if (strncmp(line, "YMM", 3) && strncmp(line, "XMM", 3) && strncmp(line, "FP", 2))
 				tap_diag("%s", line);
 		}
 	}
