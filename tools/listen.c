@@ -242,8 +242,8 @@ static int check_context(struct handover *h, const char *who)
 		return fail(FAILED, "%s sends a descriptor that is no userfaultfd: it is refused", who);
 	/* A child has a context of its own. Unserved it waits for ever; closed, it fills what both share with zeros. */
 	if (told_of_forks(h->context))
-		return fail(FAILED, "%s sends a userfaultfd with UFFD_FEATURE_EVENT_FORK, but children are not served: "
-			    "it is refused; it has to be made without that feature", who);
+		return fail(FAILED,
+			    "%s: children are not served: make its userfaultfd without UFFD_FEATURE_EVENT_FORK", who);
 	if (fcntl(h->context, F_SETFL, O_NONBLOCK))
 		return fail_errno(FAILED, errno, "%s: its userfaultfd", who);
 	return DONE;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * gmemctl serve: VMMs that hand over their context as Firecracker does, those that send something else, and page
- * servers that die. A VMM here is a process with memory of a gmem file (or, with the kernel's own userfaultfd, without
- * one).
+ * servers that die. A VMM here is a process with memory of a gmem file, or one with the kernel's own userfaultfd.
  */
 #include "cli.h"
 
@@ -567,7 +566,7 @@ static const struct rubbish {
 	  "different page sizes" },
 	{ "no_descriptor", "[" REGION "]", -1, "sends no descriptor" },
 	{ "other_descriptor", "[" REGION "]", 1, "is no userfaultfd" },
-	{ "forks", "[" REGION "]", 2, "children are not served" },
+	{ "forks", "[" REGION "]", 2, "without UFFD_FEATURE_EVENT_FORK" },
 	{ "half", "[" REGION, 0, "has hung up before" },
 	{ "nothing", "", -1, "has hung up before" },
 };
@@ -776,7 +775,6 @@ TEST(socket_taken)
 {
 	struct cli c = start(NULL), other;
 	struct stat st;
-	int fd;
 
 	REQUIRE_OK(stat(SOCKET, &st));
 	CHECK_EQ(st.st_mode & 07777, 0600);
@@ -785,8 +783,7 @@ TEST(socket_taken)
 	CHECK_OK(access(SOCKET, F_OK));
 	end(&c);
 
-	fd = REQUIRE_FD(open(SOCKET, O_RDWR | O_CREAT, 0600));
-	close(fd);
+	close(REQUIRE_FD(open(SOCKET, O_RDWR | O_CREAT, 0600)));
 	other = cli("serve", "--socket", SOCKET, "--image", IMAGE);
 	CHECK_CLI(other, 1, "is there already, and is no socket");
 	CHECK_OK(unlink(SOCKET));

@@ -71,7 +71,7 @@ TEST(hands_over_what_is_not_initialised)
 TEST_LIMIT(finds_what_is_not_initialised, 120)
 {
 	char self[128] = "";
-	const char *argv[] = { UNDER_VALGRIND, self, "hands_over_what_is_not_initialised", NULL };
+	const char *const argv[] = { UNDER_VALGRIND, self, "hands_over_what_is_not_initialised", NULL };
 	char *said;
 
 	REQUIRE_OK(readlink("/proc/self/exe", self, sizeof(self) - 1));
